@@ -1,0 +1,177 @@
+package dev.qat.ops;
+
+import dev.qat.tensor.DType;
+import dev.qat.tensor.Memory;
+import dev.qat.tensor.PackedWeight;
+import dev.qat.tensor.Tensor;
+
+/**
+ * What a device must compute: the coarse ops of a decoder and of its quantizers, forward and backward side by side.
+ *
+ * <p>Outputs come first, then inputs. Letters: B batch, T tokens, N = B·T rows, C channels, I and O a product's inputs and
+ * outputs, H query heads, K key/value heads, D head size, F hidden size of the MLP, V vocabulary, G group. Every sum is
+ * taken in a fixed order, so the same inputs give the same bits. A {@link Grad} is written or added to as it says, and a
+ * NONE is skipped. Weights and the inputs of products may be in {@link #operand()} type; everything else is fp32.
+ */
+public interface Backend extends AutoCloseable {
+    String name();
+
+    Memory memory();
+
+    /** The type in which products read their operands: F32 on the CPU, BF16 on tensor cores. */
+    DType operand();
+
+    /** Waits until all that was asked for is done. */
+    void sync();
+
+    @Override
+    void close();
+
+    // ---- moving and adding -------------------------------------------------------------------------------------------
+
+    /** y = x, rounded to y's type. */
+    void copy(Tensor y, Tensor x);
+
+    /** y = v */
+    void fill(Tensor y, float v);
+
+    /** y = a + b */
+    void add(Tensor y, Tensor a, Tensor b);
+
+    /** y = s · x */
+    void scale(Tensor y, Tensor x, float s);
+
+    /** dx (+)= s · dy; the backward of add and scale. */
+    void accumulate(Grad dx, Tensor dy, float s);
+
+    /** y = s · Σ x.   y (1) */
+    void sum(Tensor y, Tensor x, float s);
+
+    // ---- the decoder -------------------------------------------------------------------------------------------------
+
+    /** y_n = table[ids_n].   y (N, C)  ids I32 (N)  table (V, C) */
+    void embed(Tensor y, Tensor ids, Tensor table);
+
+    /** dtable[v] (+)= Σ_{n: ids_n = v} dy_n, in order of n. */
+    void embedBack(Grad dtable, Tensor dy, Tensor ids);
+
+    /** y = x · wᵀ + bias + plus.   y (N, O)  x (N, I)  w (O, I)  bias (O) or null  plus (N, O) or null */
+    void linear(Tensor y, Tensor x, Tensor w, Tensor bias, Tensor plus);
+
+    /** dx (+)= dy · w;  dw (+)= dyᵀ · x;  dbias (+)= Σ_n dy_n */
+    void linearBack(Grad dx, Grad dw, Grad dbias, Tensor dy, Tensor x, Tensor w);
+
+    /** y = x · gain · rstd, rstd = 1 / √(mean x² + eps).   x (M, C) for gain (C), M = x.size / C  rstd (M) */
+    void rmsnorm(Tensor y, Tensor rstd, Tensor x, Tensor gain, float eps);
+
+    /** dx (+)= rstd · (gain·dy − x · rstd² · mean(gain·dy·x));  dgain (+)= Σ_m dy · x · rstd */
+    void rmsnormBack(Grad dx, Grad dgain, Tensor dy, Tensor x, Tensor gain, Tensor rstd);
+
+    /**
+     * Rotates pairs (i, i + D/2) of every head by the angle of the row's position (half-split order, as Hugging Face).
+     * y_i = x_i cos − x_{i+D/2} sin;  y_{i+D/2} = x_{i+D/2} cos + x_i sin.
+     * x (N, heads·D)  table (2, Tmax, D/2): cosines, then sines  positions I32 (N)
+     */
+    void rope(Tensor y, Tensor x, Tensor table, Tensor positions);
+
+    /** dx (+)= dy rotated back. */
+    void ropeBack(Grad dx, Tensor dy, Tensor table, Tensor positions);
+
+    /** Causal grouped-query attention, o = softmax(q kᵀ / √D) v.   q, o (N, H·D)  k, v (N, K·D)  lse (B, H, T): log Σ exp */
+    void attention(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, Heads heads);
+
+    /** The gradients of attention, probabilities recomputed from lse.   delta (B, H, T): scratch for Σ_d dy·o */
+    void attentionBack(Grad dq, Grad dk, Grad dv, Tensor delta, Tensor dy, Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, Heads heads);
+
+    /** Attention of one new token per sequence over its cache.   q, o (B, H·D)  k, v (B, Tmax, K·D)  lengths I32 (B): keys to read; heads.T = Tmax */
+    void attentionCache(Tensor o, Tensor q, Tensor k, Tensor v, Tensor lengths, Heads heads);
+
+    /** cache[b, positions_b] = x_b.   cache (B, Tmax, C)  x (B, C)  positions I32 (B) */
+    void cacheWrite(Tensor cache, Tensor x, Tensor positions);
+
+    /** y = silu(gate) · up, silu(g) = g / (1 + e^−g) */
+    void swiglu(Tensor y, Tensor gate, Tensor up);
+
+    void swigluBack(Grad dgate, Grad dup, Tensor dy, Tensor gate, Tensor up);
+
+    // ---- losses ------------------------------------------------------------------------------------------------------
+
+    /**
+     * Head and next-token cross-entropy in chunks of rows, so that full logits never exist; loss and gradients in one pass.
+     * loss_n = −log softmax(x_n · wᵀ)[targets_n], 0 where targets_n < 0;  gradients are those of weight · Σ loss.
+     * loss (N)  x (N, C)  w (V, C)  targets I32 (N)  logits (chunk, V): scratch
+     */
+    void crossEntropy(Tensor loss, Grad dx, Grad dw, Tensor logits, Tensor x, Tensor w, Tensor targets, float weight);
+
+    /**
+     * The same for a divergence from a teacher with its own last hidden state and head; rows with targets_n < 0 count 0.
+     * tx (N, Ct)  tw (V, Ct)  logits, tlogits (chunk, V): scratch
+     */
+    void distill(Tensor loss, Grad dx, Grad dw, Tensor logits, Tensor tlogits, Tensor x, Tensor w, Tensor tx, Tensor tw,
+                 Tensor targets, Divergence divergence, float weight);
+
+    /** Judges a student against its teacher: stats_n = (−log S[target], KL(T‖S), 1 if both prefer the same token).   stats (N, 3) */
+    void compare(Tensor stats, Tensor logits, Tensor tlogits, Tensor x, Tensor w, Tensor tx, Tensor tw, Tensor targets);
+
+    /** loss = mean (x − target)²;  dx (+)= 2 (x − target) / size.   loss (1) */
+    void mse(Tensor loss, Grad dx, Tensor x, Tensor target);
+
+    // ---- quantizers --------------------------------------------------------------------------------------------------
+
+    /** step = clamp((max − min)/Q, 1e-4, 1e4);  zero = rint(−clamp(min/step, ±1e4)), per group.   w (O, I)  step, zero (O, I/G) */
+    void groupRange(Tensor step, Tensor zero, Tensor w, Grid grid);
+
+    /**
+     * EfficientQAT's group-affine fake quantization (arXiv 2407.11062 eq. 1-2; trap: z′ is rounded, then clamped).
+     * s′ = clamp(step, 1e-4, 1e4);  z′ = clamp(rint(zero), 0, Q);  y = (clamp(rint(w/s′) + z′, 0, Q) − z′) · s′
+     */
+    void fakeQuant(Tensor y, Tensor w, Tensor step, Tensor zero, Grid grid);
+
+    /**
+     * With u = rint(w/s′) + z′, q = clamp(u, 0, Q), M = 1[0 ≤ u ≤ Q]:
+     * dw (+)= dy·M;  dstep (+)= Σ_group dy·(q − z′ − M·w/s′);  dzero (+)= Σ_group dy·s′·(M − 1).  dw may be dy itself.
+     */
+    void fakeQuantBack(Grad dw, Grad dstep, Grad dzero, Tensor dy, Tensor w, Tensor step, Tensor zero, Grid grid);
+
+    /** Fills codes, step and zero of {@code packed} with exactly what fakeQuant computes: dequantize(packed) == fakeQuant(w). */
+    void pack(PackedWeight packed, Tensor w, Tensor step, Tensor zero);
+
+    /** y = (code − zero) · step with {@code step} in place of the packed one, which is how E2E-QP trains it. */
+    void dequantize(Tensor y, PackedWeight packed, Tensor step);
+
+    /** dstep (+)= Σ_group dy · (code − zero) */
+    void dequantizeBack(Grad dstep, Tensor dy, PackedWeight packed);
+
+    /** LSQ (arXiv 1902.08153): v = w/s;  y = s · rint(clamp(v, −2^(b−1), 2^(b−1)−1)).   step (size/G) */
+    void lsq(Tensor y, Tensor w, Tensor step, Grid grid);
+
+    /** dw (+)= dy·1[qn ≤ v ≤ qp];  dstep (+)= Σ_group dy · (rint(v) − v inside; qn below; qp above) / √(G·qp) */
+    void lsqBack(Grad dw, Grad dstep, Tensor dy, Tensor w, Tensor step, Grid grid);
+
+    /** Min-max fake quantization per row; constants as in the official code: s = (2^(b−1)−1)/(max|x| + 1e-6), y = rint(x·s)/(s + 1e-6). */
+    void rowQuant(Tensor y, Tensor x, RowGrid grid);
+
+    /** dx (+)= dy, where |x| < 2 if the grid has a window. */
+    void rowQuantBack(Grad dx, Tensor dy, Tensor x, RowGrid grid);
+
+    // ---- optimizer ---------------------------------------------------------------------------------------------------
+
+    /** y (+)= Σ x².   y (1) */
+    void sumSquares(Grad y, Tensor x);
+
+    /**
+     * AdamW over a whole slab, fused with clipping by the global norm √squares (null: none).
+     * g′ = g · min(1, maxNorm/(√squares + 1e-6));  m = β₁m + (1−β₁)g′;  v = β₂v + (1−β₂)g′²;
+     * p −= lr · (m·c₁ / (√(v·c₂) + eps) + decay·p).
+     * hyper (8): lr, β₁, β₂, eps, decay, c₁ = 1/(1−β₁ᵗ), c₂ = 1/(1−β₂ᵗ), maxNorm (0: none)
+     */
+    void adamw(Tensor p, Tensor g, Tensor m, Tensor v, Tensor hyper, Tensor squares);
+
+    // ---- random numbers ----------------------------------------------------------------------------------------------
+
+    /** y_i uniform in [0, 1) from Philox4x32-10 at counter (i/4, key₂, key₃) with key (key₀, key₁).   key I32 (4) */
+    void uniform(Tensor y, Tensor key);
+
+    /** ids_b drawn from softmax(logits_b).   ids I32 (B)  logits (B, V)  keys I32 (B, 2): sequence, position — the random counter */
+    void sample(Tensor ids, Tensor logits, Tensor keys, Sampling sampling);
+}

@@ -1,0 +1,160 @@
+package dev.qat.ops;
+
+import dev.qat.tensor.Fail;
+import dev.qat.tensor.PackedWeight;
+import dev.qat.tensor.Tensor;
+
+/** The ops as a model calls them: each allocates its output, computes it, and leaves its backward on the tape. */
+public final class Ops {
+    private Ops() {}
+
+    /** y_n = table[ids_n].   ids I32 (N)  table (V, C) → (N, C) */
+    public static Tensor embed(Tape t, Tensor ids, Tensor table) {
+        Tensor y = t.alloc("embed", ids.size(), table.cols());
+        t.backend().embed(y, ids, table);
+        t.push(y, () -> t.backend().embedBack(t.grad(table), t.gradOf(y), ids), table);
+        return y;
+    }
+
+    /** y = x · wᵀ + bias + plus.   x (N, I)  w (O, I)  bias (O), plus (N, O) or null → (N, O) */
+    public static Tensor linear(Tape t, Tensor x, Tensor w, Tensor bias, Tensor plus) {
+        Fail.unless(x.cols() == w.cols(), "linear: %s times the transpose of %s", x, w);
+        Tensor y = t.alloc("linear", x.rows(), w.rows());
+        Tensor xo = t.operand(x), wo = t.operand(w);
+        t.backend().linear(y, xo, wo, bias, plus);
+        t.push(y, () -> {
+            Tensor dy = t.gradOf(y);
+            if (plus != null && plus.wants) t.backend().accumulate(t.grad(plus), dy, 1);
+            t.backend().linearBack(t.grad(x), t.grad(w), t.grad(bias), t.operand(dy), xo, wo);
+        }, x, w, bias, plus);
+        return y;
+    }
+
+    /** y = x · gain / rms(x), over the last gain.size elements of each row. */
+    public static Tensor rmsnorm(Tape t, Tensor x, Tensor gain, float eps) {
+        Tensor y = t.alloc("rmsnorm", x.dims()), rstd = t.alloc("rstd", x.size() / gain.size());
+        t.backend().rmsnorm(y, rstd, x, gain, eps);
+        t.push(y, () -> t.backend().rmsnormBack(t.grad(x), t.grad(gain), t.gradOf(y), x, gain, rstd), x, gain);
+        return y;
+    }
+
+    /** Rotary position embedding of every head.   x (N, heads·D) */
+    public static Tensor rope(Tape t, Tensor x, Tensor table, Tensor positions) {
+        Tensor y = t.alloc("rope", x.dims());
+        t.backend().rope(y, x, table, positions);
+        t.push(y, () -> t.backend().ropeBack(t.grad(x), t.gradOf(y), table, positions), x);
+        return y;
+    }
+
+    /** Causal grouped-query attention.   q (N, H·D)  k, v (N, K·D) → (N, H·D) */
+    public static Tensor attention(Tape t, Tensor q, Tensor k, Tensor v, Heads heads) {
+        Tensor o = t.alloc("attention", q.dims()), lse = t.alloc("lse", heads.B(), heads.H(), heads.T());
+        t.backend().attention(o, lse, q, k, v, heads);
+        t.push(o, () -> {
+            Tensor delta = t.alloc("delta", lse.dims());
+            t.backend().attentionBack(t.grad(q), t.grad(k), t.grad(v), delta, t.gradOf(o), o, lse, q, k, v, heads);
+        }, q, k, v);
+        return o;
+    }
+
+    /** silu(gate) · up */
+    public static Tensor swiglu(Tape t, Tensor gate, Tensor up) {
+        Tensor y = t.alloc("swiglu", gate.dims());
+        t.backend().swiglu(y, gate, up);
+        t.push(y, () -> t.backend().swigluBack(t.grad(gate), t.grad(up), t.gradOf(y), gate, up), gate, up);
+        return y;
+    }
+
+    public static Tensor add(Tape t, Tensor a, Tensor b) {
+        Tensor y = t.alloc("add", a.dims());
+        t.backend().add(y, a, b);
+        t.push(y, () -> {
+            if (a.wants) t.backend().accumulate(t.grad(a), t.gradOf(y), 1);
+            if (b.wants) t.backend().accumulate(t.grad(b), t.gradOf(y), 1);
+        }, a, b);
+        return y;
+    }
+
+    public static Tensor scale(Tape t, Tensor x, float s) {
+        Tensor y = t.alloc("scale", x.dims());
+        t.backend().scale(y, x, s);
+        t.push(y, () -> t.backend().accumulate(t.grad(x), t.gradOf(y), s), x);
+        return y;
+    }
+
+    /**
+     * weight · Σ_n −log softmax(x_n wᵀ)[targets_n], in chunks of rows; recording, it is computed with its gradients in the
+     * backward pass, so read it after that.   x (N, C)  w (V, C)  targets I32 (N), < 0 to ignore → loss per row (N)
+     */
+    public static Tensor crossEntropy(Tape t, Tensor x, Tensor w, Tensor targets, int chunk, float weight) {
+        Tensor loss = t.alloc("loss", x.rows());
+        Runnable run = () -> {
+            Tensor logits = t.alloc("logits", Math.min(chunk, x.rows()), w.rows());
+            t.backend().crossEntropy(loss, t.grad(x), t.grad(w), logits, t.operand(x), t.operand(w), targets, weight);
+        };
+        atTheEnd(t, run);
+        return loss;
+    }
+
+    /** The same for a divergence from a teacher's hidden states and head.   tx (N, Ct)  tw (V, Ct) */
+    public static Tensor distill(Tape t, Tensor x, Tensor w, Tensor tx, Tensor tw, Tensor targets, int chunk,
+                                 Divergence divergence, float weight) {
+        Tensor loss = t.alloc("loss", x.rows());
+        Runnable run = () -> {
+            Tensor logits = t.alloc("logits", Math.min(chunk, x.rows()), w.rows());
+            Tensor tlogits = t.alloc("teacher logits", logits.dims());
+            t.backend().distill(loss, t.grad(x), t.grad(w), logits, tlogits, t.operand(x), t.operand(w), t.operand(tx),
+                    t.operand(tw), targets, divergence, weight);
+        };
+        atTheEnd(t, run);
+        return loss;
+    }
+
+    /** mean (x − target)² → (1); recording, it is computed in the backward pass. */
+    public static Tensor mse(Tape t, Tensor x, Tensor target) {
+        Tensor loss = t.alloc("loss", 1);
+        atTheEnd(t, () -> t.backend().mse(loss, t.grad(x), x, target));
+        return loss;
+    }
+
+    /** A loss has no consumer, so recording it waits for the backward pass and then makes value and gradient in one go. */
+    private static void atTheEnd(Tape t, Runnable run) {
+        if (t.recording()) t.pushLoss(run);
+        else run.run();
+    }
+
+    /** EfficientQAT's fake quantization; step and zero train with the weight.   w (O, I)  step, zero (O, I/G) */
+    public static Tensor fakeQuant(Tape t, Tensor w, Tensor step, Tensor zero, Grid grid) {
+        Tensor y = t.allocOperand("fakeQuant", w.dims());
+        t.backend().fakeQuant(y, w, step, zero, grid);
+        t.shareGrad(y, w);
+        t.push(y, () -> t.backend().fakeQuantBack(t.gradInPlace(w), t.grad(step), t.grad(zero), t.gradOf(y), w, step, zero, grid), w, step, zero);
+        return y;
+    }
+
+    /** Frozen codes with a step that trains. */
+    public static Tensor dequantize(Tape t, PackedWeight packed, Tensor step) {
+        Tensor y = t.allocOperand("dequantize", packed.rows(), packed.cols());
+        t.backend().dequantize(y, packed, step);
+        t.push(y, () -> t.backend().dequantizeBack(t.grad(step), t.gradOf(y), packed), step);
+        return y;
+    }
+
+    /** Learned step size quantization of weights or activations. */
+    public static Tensor lsq(Tape t, Tensor w, Tensor step, Grid grid) {
+        Tensor y = t.alloc("lsq", w.dims());
+        t.backend().lsq(y, w, step, grid);
+        t.shareGrad(y, w);
+        t.push(y, () -> t.backend().lsqBack(t.gradInPlace(w), t.grad(step), t.gradOf(y), w, step, grid), w, step);
+        return y;
+    }
+
+    /** Min-max fake quantization per row (weights per channel, activations per token). */
+    public static Tensor rowQuant(Tape t, Tensor x, RowGrid grid) {
+        Tensor y = t.alloc("rowQuant", x.dims());
+        t.backend().rowQuant(y, x, grid);
+        t.shareGrad(y, x);
+        t.push(y, () -> t.backend().rowQuantBack(t.gradInPlace(x), t.gradOf(y), x, grid), x);
+        return y;
+    }
+}

@@ -1,0 +1,36 @@
+package dev.qat.tensor;
+
+/**
+ * A quantized matrix as it is stored and shipped: ŵ = (code − zero) · step, one step and zero point per group.
+ *
+ * <p>Codes are a dense little-endian bit stream per row: code i of a row occupies bits [i·bits, (i+1)·bits) of the row's
+ * 32-bit words, lowest bit first, the last word padded with zeros. {@code bias} is what a method adds per output channel
+ * (null for none).
+ *
+ * @param words I32 (O, ceil(I·bits/32))
+ * @param step  F32 (O, I/G)
+ * @param zero  F32 (O, I/G), whole numbers in [0, 2^bits)
+ * @param cols  I, the length of a row in elements
+ */
+public record PackedWeight(String name, int bits, int group, long cols, Tensor words, Tensor step, Tensor zero, Tensor bias) {
+    public PackedWeight {
+        Fail.unless(1 <= bits && bits <= 8, "%s: %d bits, expected 1 to 8", name, bits);
+        Fail.unless(group > 0 && cols % group == 0, "%s: group %d does not divide a row of %d", name, group, cols);
+        Fail.unless(words.cols() == wordsPerRow(cols, bits), "%s: %d words a row, expected %d", name, words.cols(), wordsPerRow(cols, bits));
+        Fail.unless(step.rows() == words.rows() && step.cols() == cols / group, "%s: steps %s do not fit", name, step);
+    }
+
+    public long rows() {
+        return words.rows();
+    }
+
+    /** 32-bit words that hold one row of codes. */
+    public static long wordsPerRow(long cols, int bits) {
+        return (cols * bits + 31) / 32;
+    }
+
+    /** Bits per weight with an fp16 step and a {@code bits}-wide zero point per group: b + (b + 16) / G. */
+    public double bitsPerWeight() {
+        return bits + (bits + 16.0) / group;
+    }
+}

@@ -1,0 +1,55 @@
+package dev.qat.tensor;
+
+import java.lang.foreign.MemorySegment;
+import java.util.ArrayList;
+import java.util.List;
+
+/** Memory that is only counted: addresses without anything behind them, for plans made without touching a device. */
+public final class ShapeMemory implements Memory {
+    private final List<Slab> slabs = new ArrayList<>();
+    private final long align;
+    private long next;
+    private long live, peak;
+
+    /** @param align what the real device rounds every allocation up to, in bytes */
+    public ShapeMemory(long align) {
+        this.align = align;
+        this.next = align;
+    }
+
+    @Override
+    public long allocate(String owner, long bytes) {
+        long address = next;
+        next += (bytes + align - 1) / align * align;
+        slabs.add(new Slab(owner, address, bytes));
+        live += bytes;
+        peak = Math.max(peak, live);
+        return address;
+    }
+
+    @Override
+    public void free(long address) {
+        Slab gone = slabs.stream().filter(s -> s.address() == address).findFirst()
+                .orElseThrow(() -> Fail.internal("freed an address that was not allocated: %x", address));
+        slabs.remove(gone);
+        live -= gone.bytes();
+    }
+
+    @Override
+    public List<Slab> slabs() {
+        return List.copyOf(slabs);
+    }
+
+    /** The most bytes that were held at one time. */
+    public long peak() {
+        return peak;
+    }
+
+    @Override
+    public void write(Tensor to, MemorySegment from) {}
+
+    @Override
+    public void read(MemorySegment to, Tensor from) {
+        to.fill((byte) 0);
+    }
+}
