@@ -1,0 +1,68 @@
+package dev.qat.cpu;
+
+import dev.qat.tensor.Fail;
+import java.lang.foreign.Arena;
+import java.lang.foreign.FunctionDescriptor;
+import java.lang.foreign.Linker;
+import java.lang.foreign.SymbolLookup;
+import java.lang.invoke.MethodHandle;
+
+import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
+import static java.lang.foreign.ValueLayout.JAVA_INT;
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
+
+/**
+ * OpenBLAS, called on raw addresses. OpenBLAS itself runs single-threaded: the backend's own team shares out the rows of a
+ * product, so that one set of threads does everything and the order of every sum is fixed.
+ */
+final class Blas {
+    private static final int ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112;
+    private static final MethodHandle SGEMM, SET_THREADS, CORE;
+
+    static {
+        try {
+            String path = org.bytedeco.javacpp.Loader.load(org.bytedeco.openblas.global.openblas_nolapack.class);
+            SymbolLookup lib = SymbolLookup.libraryLookup(library(path), Arena.global());
+            Linker linker = Linker.nativeLinker();
+            SGEMM = linker.downcallHandle(lib.findOrThrow("cblas_sgemm"), FunctionDescriptor.ofVoid(
+                    JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_FLOAT, JAVA_LONG, JAVA_INT,
+                    JAVA_LONG, JAVA_INT, JAVA_FLOAT, JAVA_LONG, JAVA_INT));
+            SET_THREADS = linker.downcallHandle(lib.findOrThrow("openblas_set_num_threads"), FunctionDescriptor.ofVoid(JAVA_INT));
+            CORE = linker.downcallHandle(lib.findOrThrow("openblas_get_corename"), FunctionDescriptor.of(java.lang.foreign.ValueLayout.ADDRESS));
+            SET_THREADS.invokeExact(1);
+        } catch (Throwable e) {
+            throw Fail.device("OpenBLAS could not be loaded (%s). Expected org.bytedeco:openblas 0.3.31 for this platform on the class path.", e);
+        }
+    }
+
+    private Blas() {}
+
+    /** JavaCPP loads its own bindings; the library they bind lies beside them. */
+    private static java.nio.file.Path library(String bindings) {
+        java.nio.file.Path dir = java.nio.file.Path.of(bindings).getParent();
+        for (String name : new String[] {"libopenblas_nolapack.so.0", "libopenblas.so.0", "libopenblas_nolapack.0.dylib", "libopenblas.0.dylib", "libopenblas_nolapack.dll", "libopenblas.dll"}) {
+            if (java.nio.file.Files.exists(dir.resolve(name))) return dir.resolve(name);
+        }
+        throw Fail.device("no libopenblas beside %s", bindings);
+    }
+
+    /** The processor family OpenBLAS chose its kernels for. */
+    static String core() {
+        try {
+            var name = (java.lang.foreign.MemorySegment) CORE.invokeExact();
+            return name.reinterpret(64).getString(0);
+        } catch (Throwable e) {
+            throw Fail.internal("openblas_get_corename: %s", e);
+        }
+    }
+
+    /** c = alpha · op(a) · op(b) + beta · c, row-major: op(a) (m, k), op(b) (k, n), c (m, n); addresses of fp32, leading dimensions in elements. */
+    static void gemm(boolean ta, boolean tb, long m, long n, long k, float alpha, long a, long lda, long b, long ldb, float beta, long c, long ldc) {
+        try {
+            SGEMM.invokeExact(ROW_MAJOR, ta ? TRANS : NO_TRANS, tb ? TRANS : NO_TRANS, (int) m, (int) n, (int) k, alpha, a, (int) lda,
+                    b, (int) ldb, beta, c, (int) ldc);
+        } catch (Throwable e) {
+            throw Fail.internal("sgemm %d x %d x %d: %s", m, n, k, e);
+        }
+    }
+}

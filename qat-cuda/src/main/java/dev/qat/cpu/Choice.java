@@ -1,0 +1,62 @@
+package dev.qat.cpu;
+
+import dev.qat.ops.Sampling;
+import java.util.Arrays;
+
+/** Draws one token from a row of logits, as {@link Sampling} says. */
+final class Choice {
+    private Choice() {}
+
+    static int draw(long logits, int v, Sampling how, float uniform) {
+        if (how.temperature() == 0) return Losses.argmax(logits, v);
+        long[] order = ranked(logits, v);
+        int keep = how.topK() == 0 ? v : Math.min(how.topK(), v);
+        double[] weight = new double[keep];
+        double max = Lanes.get(logits + 4L * (int) order[0]), total = 0;
+        for (int r = 0; r < keep; r++) {
+            weight[r] = Math.exp((Lanes.get(logits + 4L * (int) order[r]) - max) / how.temperature());
+            total += weight[r];
+        }
+        keep = nucleus(weight, keep, how.topP() * total);
+        return pick(order, weight, keep, uniform);
+    }
+
+    /** Token ids from the largest logit to the smallest, the lower id first among equals. */
+    private static long[] ranked(long logits, int v) {
+        long[] order = new long[v];
+        for (int i = 0; i < v; i++) {
+            int bits = Float.floatToIntBits(Lanes.get(logits + 4L * i));
+            int rising = bits ^ (bits >> 31 & 0x7FFFFFFF);
+            order[i] = (long) ~rising << 32 | i;
+        }
+        Arrays.sort(order);
+        return order;
+    }
+
+    /** How many of the heaviest reach {@code enough} together. */
+    private static int nucleus(double[] weight, int keep, double enough) {
+        double sum = 0;
+        for (int r = 0; r < keep; r++) {
+            sum += weight[r];
+            if (sum >= enough) return r + 1;
+        }
+        return keep;
+    }
+
+    /** Inverse distribution function over the kept tokens in order of their ids. */
+    private static int pick(long[] order, double[] weight, int keep, float uniform) {
+        long[] ids = new long[keep];
+        double total = 0;
+        for (int r = 0; r < keep; r++) {
+            ids[r] = (order[r] & 0xFFFFFFFFL) << 32 | r;
+            total += weight[r];
+        }
+        Arrays.sort(ids);
+        double left = uniform * total;
+        for (long id : ids) {
+            left -= weight[(int) id];
+            if (left < 0) return (int) (id >>> 32);
+        }
+        return (int) (ids[keep - 1] >>> 32);
+    }
+}

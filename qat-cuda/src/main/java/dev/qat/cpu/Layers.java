@@ -1,0 +1,182 @@
+package dev.qat.cpu;
+
+import dev.qat.ops.Grad;
+import dev.qat.tensor.Tensor;
+import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.VectorMask;
+
+import static dev.qat.cpu.Lanes.L;
+import static dev.qat.cpu.Lanes.get;
+import static dev.qat.cpu.Lanes.getInt;
+import static dev.qat.cpu.Lanes.load;
+import static dev.qat.cpu.Lanes.of;
+import static dev.qat.cpu.Lanes.put;
+import static dev.qat.cpu.Lanes.store;
+import static dev.qat.cpu.Lanes.tail;
+import static dev.qat.cpu.Lanes.zero;
+
+/** Embedding, rmsnorm, rope and swiglu: rows shared out over the team, one fused pass each. */
+final class Layers {
+    private final Threads team;
+
+    Layers(Threads team) {
+        this.team = team;
+    }
+
+    void embed(Tensor y, Tensor ids, Tensor table) {
+        long c = table.cols();
+        team.each(ids.size(), 16, (t, from, to) -> {
+            for (long n = from; n < to; n++) {
+                Moves.copyRow(y.address + 4 * n * c, table.address + 4 * getInt(ids.address + 4 * n) * c, c);
+            }
+        });
+    }
+
+    /** Threads share out columns, so that every row of the table sums its tokens in order. */
+    void embedBack(Grad dtable, Tensor dy, Tensor ids) {
+        if (!dtable.wanted()) return;
+        long c = dy.cols(), table = dtable.to().address;
+        team.each(c, L, (t, from, to) -> {
+            if (!dtable.add()) for (long v = 0; v < dtable.to().rows(); v++) Moves.fillRow(table + 4 * (v * c + from), 0, to - from);
+            for (long n = 0; n < ids.size(); n++) {
+                long row = table + 4 * (getInt(ids.address + 4 * n) * c + from);
+                Moves.addRow(row, row, dy.address + 4 * (n * c + from), to - from);
+            }
+        });
+    }
+
+    void rmsnorm(Tensor y, Tensor rstd, Tensor x, Tensor gain, float eps) {
+        long c = gain.size();
+        team.each(x.size() / c, 1, (t, from, to) -> {
+            for (long m = from; m < to; m++) {
+                long xr = x.address + 4 * m * c, yr = y.address + 4 * m * c;
+                float r = (float) (1 / Math.sqrt((double) dot(xr, xr, c) / c + eps));
+                put(rstd.address + 4 * m, r);
+                long i = 0;
+                for (; i + L <= c; i += L) store(yr + 4 * i, load(xr + 4 * i).mul(r).mul(load(gain.address + 4 * i)));
+                if (i < c) {
+                    VectorMask<Float> k = tail(c - i);
+                    store(yr + 4 * i, load(xr + 4 * i, k).mul(r).mul(load(gain.address + 4 * i, k)), k);
+                }
+            }
+        });
+    }
+
+    void rmsnormBack(Grad dx, Grad dgain, Tensor dy, Tensor x, Tensor gain, Tensor rstd) {
+        long c = gain.size(), rows = x.size() / c;
+        if (dgain.wanted()) team.each(c, L, (t, from, to) -> gainGradient(dgain, dy, x, rstd, rows, c, from, to));
+        if (!dx.wanted()) return;
+        team.each(rows, 1, (t, from, to) -> {
+            for (long m = from; m < to; m++) {
+                long at = 4 * m * c;
+                normRowBack(dx.to().address + at, dx.add(), dy.address + at, x.address + at, gain.address, get(rstd.address + 4 * m), c);
+            }
+        });
+    }
+
+    private static void gainGradient(Grad dgain, Tensor dy, Tensor x, Tensor rstd, long rows, long c, long from, long to) {
+        for (long i = from; i < to; i += L) {
+            VectorMask<Float> k = tail(to - i);
+            FloatVector sum = dgain.add() ? load(dgain.to().address + 4 * i, k) : zero();
+            for (long m = 0; m < rows; m++) {
+                long at = 4 * (m * c + i);
+                sum = load(dy.address + at, k).mul(load(x.address + at, k)).fma(of(get(rstd.address + 4 * m)), sum);
+            }
+            store(dgain.to().address + 4 * i, sum, k);
+        }
+    }
+
+    private static void normRowBack(long dx, boolean add, long dy, long x, long gain, float r, long c) {
+        FloatVector dot = zero();
+        long i = 0;
+        for (; i + L <= c; i += L) dot = load(dy + 4 * i).mul(load(gain + 4 * i)).fma(load(x + 4 * i), dot);
+        if (i < c) {
+            VectorMask<Float> k = tail(c - i);
+            dot = load(dy + 4 * i, k).mul(load(gain + 4 * i, k)).fma(load(x + 4 * i, k), dot);
+        }
+        FloatVector vr = of(r), pull = of(-r * r * r * (Lanes.sum(dot) / c));
+        for (i = 0; i + L <= c; i += L) {
+            FloatVector g = load(dy + 4 * i).mul(load(gain + 4 * i)).mul(vr);
+            g = load(x + 4 * i).fma(pull, g);
+            store(dx + 4 * i, add ? g.add(load(dx + 4 * i)) : g);
+        }
+        if (i < c) {
+            VectorMask<Float> k = tail(c - i);
+            FloatVector g = load(dy + 4 * i, k).mul(load(gain + 4 * i, k)).mul(vr);
+            g = load(x + 4 * i, k).fma(pull, g);
+            store(dx + 4 * i, add ? g.add(load(dx + 4 * i, k)) : g, k);
+        }
+    }
+
+    /** Σ a·b over n elements. */
+    static float dot(long a, long b, long n) {
+        FloatVector s = zero();
+        long i = 0;
+        for (; i + L <= n; i += L) s = load(a + 4 * i).fma(load(b + 4 * i), s);
+        if (i < n) {
+            VectorMask<Float> k = tail(n - i);
+            s = load(a + 4 * i, k).fma(load(b + 4 * i, k), s);
+        }
+        return Lanes.sum(s);
+    }
+
+    void rope(Tensor y, Tensor x, Tensor table, Tensor positions) {
+        turn(y, false, x, table, positions, 1);
+    }
+
+    void ropeBack(Grad dx, Tensor dy, Tensor table, Tensor positions) {
+        if (dx.wanted()) turn(dx.to(), dx.add(), dy, table, positions, -1);
+    }
+
+    /** sign 1 turns forward, −1 back. */
+    private void turn(Tensor y, boolean add, Tensor x, Tensor table, Tensor positions, float sign) {
+        long half = table.cols(), sines = table.dim(1) * half, c = x.cols();
+        team.each(x.rows(), 1, (t, from, to) -> {
+            for (long n = from; n < to; n++) {
+                long cos = table.address + 4 * getInt(positions.address + 4 * n) * half, sin = cos + 4 * sines;
+                for (long h = 0; h < c; h += 2 * half) turnHead(y.address + 4 * (n * c + h), add, x.address + 4 * (n * c + h), cos, sin, sign, half);
+            }
+        });
+    }
+
+    private static void turnHead(long y, boolean add, long x, long cos, long sin, float sign, long half) {
+        for (long i = 0; i < half; i += L) {
+            VectorMask<Float> k = tail(half - i);
+            long low = 4 * i, high = 4 * (i + half);
+            FloatVector a = load(x + low, k), b = load(x + high, k), co = load(cos + low, k), si = load(sin + low, k).mul(sign);
+            FloatVector ya = a.mul(co).sub(b.mul(si)), yb = b.mul(co).add(a.mul(si));
+            store(y + low, add ? ya.add(load(y + low, k)) : ya, k);
+            store(y + high, add ? yb.add(load(y + high, k)) : yb, k);
+        }
+    }
+
+    void swiglu(Tensor y, Tensor gate, Tensor up) {
+        team.each(y.size(), L, (t, from, to) -> {
+            for (long i = from; i < to; i += L) {
+                VectorMask<Float> k = tail(to - i);
+                FloatVector g = load(gate.address + 4 * i, k);
+                store(y.address + 4 * i, g.mul(Lanes.sigmoid(g)).mul(load(up.address + 4 * i, k)), k);
+            }
+        });
+    }
+
+    void swigluBack(Grad dgate, Grad dup, Tensor dy, Tensor gate, Tensor up) {
+        team.each(dy.size(), L, (t, from, to) -> {
+            for (long i = from; i < to; i += L) {
+                VectorMask<Float> k = tail(to - i);
+                FloatVector g = load(gate.address + 4 * i, k), d = load(dy.address + 4 * i, k), s = Lanes.sigmoid(g);
+                if (dgate.wanted()) {
+                    FloatVector slope = g.mul(of(1f).sub(s)).add(1f).mul(s);
+                    set(dgate, i, d.mul(load(up.address + 4 * i, k)).mul(slope), k);
+                }
+                if (dup.wanted()) set(dup, i, d.mul(g).mul(s), k);
+            }
+        });
+    }
+
+    /** Writes or adds one vector of a gradient. */
+    static void set(Grad to, long i, FloatVector v, VectorMask<Float> k) {
+        long at = to.to().address + 4 * i;
+        store(at, to.add() ? v.add(load(at, k)) : v, k);
+    }
+}

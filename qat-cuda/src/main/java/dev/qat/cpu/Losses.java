@@ -1,0 +1,210 @@
+package dev.qat.cpu;
+
+import dev.qat.ops.Divergence;
+import dev.qat.ops.Grad;
+import dev.qat.tensor.Tensor;
+import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.VectorMask;
+
+import static dev.qat.cpu.Lanes.L;
+import static dev.qat.cpu.Lanes.get;
+import static dev.qat.cpu.Lanes.getInt;
+import static dev.qat.cpu.Lanes.load;
+import static dev.qat.cpu.Lanes.of;
+import static dev.qat.cpu.Lanes.put;
+import static dev.qat.cpu.Lanes.store;
+import static dev.qat.cpu.Lanes.tail;
+import static dev.qat.cpu.Lanes.zero;
+
+/** Head and loss in chunks of rows: logits, loss, their gradient in place, and the products back, chunk by chunk. */
+final class Losses {
+    private final Threads team;
+    private final Products products;
+    private final Moves moves;
+
+    Losses(Threads team, Products products, Moves moves) {
+        this.team = team;
+        this.products = products;
+        this.moves = moves;
+    }
+
+    /** What turns a row of logits into its loss and, in place, into weight · dloss/dlogits. */
+    @FunctionalInterface
+    private interface Row {
+        float loss(long logits, long tlogits, int target);
+    }
+
+    void crossEntropy(Tensor loss, Grad dx, Grad dw, Tensor logits, Tensor x, Tensor w, Tensor targets, float weight) {
+        long v = w.rows();
+        boolean back = dx.wanted() || dw.wanted();
+        chunks(loss, dx, dw, logits, null, x, w, null, null, targets, (s, ignored, target) -> {
+            if (target < 0) return silent(s, v);
+            float lse = logSumExp(s, v);
+            float l = lse - get(s + 4L * target);
+            if (back) {
+                expRow(s, s, lse, weight, v);
+                put(s + 4L * target, get(s + 4L * target) - weight);
+            }
+            return l;
+        });
+    }
+
+    void distill(Tensor loss, Grad dx, Grad dw, Tensor logits, Tensor tlogits, Tensor x, Tensor w, Tensor tx, Tensor tw,
+                 Tensor targets, Divergence d, float weight) {
+        long v = w.rows();
+        chunks(loss, dx, dw, logits, tlogits, x, w, tx, tw, targets, (s, t, target) ->
+                target < 0 ? silent(s, v) : diverge(s, t, target, v, d, weight));
+    }
+
+    /** A row that does not count. */
+    private static float silent(long s, long v) {
+        Moves.fillRow(s, 0, v);
+        return 0;
+    }
+
+    private void chunks(Tensor loss, Grad dx, Grad dw, Tensor logits, Tensor tlogits, Tensor x, Tensor w, Tensor tx, Tensor tw,
+                        Tensor targets, Row row) {
+        long n = x.rows(), v = w.rows(), chunk = logits.rows();
+        for (long from = 0; from < n; from += chunk) {
+            long rows = Math.min(chunk, n - from), first = from;
+            Tensor s = logits.rows(0, rows), part = x.rows(from, rows);
+            products.linear(s, part, w, null, null);
+            if (tx != null) products.linear(tlogits.rows(0, rows), tx.rows(from, rows), tw, null, null);
+            long t = tx == null ? 0 : tlogits.address;
+            team.each(rows, 1, (id, a, b) -> {
+                for (long r = a; r < b; r++) {
+                    put(loss.address + 4 * (first + r), row.loss(s.address + 4 * r * v, t + 4 * r * v, getInt(targets.address + 4 * (first + r))));
+                }
+            });
+            if (dx.wanted()) products.inputGradient(new Grad(dx.to().rows(from, rows), dx.add()), s, w);
+            if (dw.wanted()) products.weightGradient(new Grad(dw.to(), dw.add() || from > 0), s, part);
+        }
+    }
+
+    static float logSumExp(long s, long v) {
+        float max = Attention.maxOf(s, v);
+        FloatVector sum = zero();
+        for (long i = 0; i < v; i += L) {
+            VectorMask<Float> k = tail(v - i);
+            sum = sum.add(zero().blend(Lanes.exp(load(s + 4 * i, k).sub(max)), k));
+        }
+        return (float) (max + Math.log(Lanes.sum(sum)));
+    }
+
+    /** y = a · exp(s − lse) */
+    private static void expRow(long y, long s, float lse, float a, long v) {
+        for (long i = 0; i < v; i += L) {
+            VectorMask<Float> k = tail(v - i);
+            store(y + 4 * i, Lanes.exp(load(s + 4 * i, k).sub(lse)).mul(a), k);
+        }
+    }
+
+    /** The divergence of one row; s becomes weight · its gradient, t is spent as scratch. */
+    private static float diverge(long s, long t, int target, long v, Divergence d, float weight) {
+        float tau = d.temperature();
+        float hardLse = d.hard() > 0 ? logSumExp(s, v) : 0, hardLogit = get(s + 4L * target);
+        float ls = scaledLse(s, v, tau), lt = scaledLse(t, v, tau);
+        double[] sums = rowSums(s, t, v, 1 / tau, ls, lt, d.jensenShannon());
+        double forward = sums[0], reverse = sums[1], jensen = 0.5 * (sums[2] + sums[3]);
+        double soft = d.jensenShannon() ? jensen : d.reverse() * reverse + (1 - d.reverse()) * forward;
+        gradientRow(s, t, v, d, ls, lt, hardLse, (float) (d.jensenShannon() ? sums[3] : reverse), weight);
+        if (d.hard() > 0) put(s + 4L * target, get(s + 4L * target) - weight * d.hard());
+        return (float) (tau * tau * soft + (d.hard() > 0 ? d.hard() * (hardLse - hardLogit) : 0));
+    }
+
+    /** log Σ exp of x/τ */
+    private static float scaledLse(long x, long v, float tau) {
+        float max = Attention.maxOf(x, v) / tau;
+        FloatVector sum = zero();
+        for (long i = 0; i < v; i += L) {
+            VectorMask<Float> k = tail(v - i);
+            sum = sum.add(zero().blend(Lanes.exp(load(x + 4 * i, k).div(tau).sub(max)), k));
+        }
+        return (float) (max + Math.log(Lanes.sum(sum)));
+    }
+
+    /** KL(T‖S), KL(S‖T), KL(T‖M), KL(S‖M); the last two only where asked for. */
+    private static double[] rowSums(long s, long t, long v, float inv, float ls, float lt, boolean mixed) {
+        FloatVector f = zero(), r = zero();
+        double tm = 0, sm = 0;
+        for (long i = 0; i < v; i += L) {
+            VectorMask<Float> k = tail(v - i);
+            FloatVector a = load(s + 4 * i, k).mul(inv).sub(ls), b = load(t + 4 * i, k).mul(inv).sub(lt), gap = b.sub(a);
+            FloatVector ps = zero().blend(Lanes.exp(a), k), pt = zero().blend(Lanes.exp(b), k);
+            f = pt.fma(gap, f);
+            r = ps.fma(gap.neg(), r);
+            if (!mixed) continue;
+            for (int j = 0; j < L && i + j < v; j++) {
+                double p = ps.lane(j), q = pt.lane(j), m = Math.log(0.5 * (p + q));
+                tm += q == 0 ? 0 : q * (b.lane(j) - m);
+                sm += p == 0 ? 0 : p * (a.lane(j) - m);
+            }
+        }
+        return new double[] {Lanes.sum(f), Lanes.sum(r), tm, sm};
+    }
+
+    /** s = weight · (τ · dsoft/dlogit + hard · softmax(s)); the target's own −hard is put in by the caller. */
+    private static void gradientRow(long s, long t, long v, Divergence d, float ls, float lt, float hardLse, float mean, float weight) {
+        float tau = d.temperature(), inv = 1 / tau;
+        for (long i = 0; i < v; i += L) {
+            VectorMask<Float> k = tail(v - i);
+            FloatVector x = load(s + 4 * i, k), a = x.mul(inv).sub(ls), b = load(t + 4 * i, k).mul(inv).sub(lt);
+            FloatVector ps = Lanes.exp(a), pt = Lanes.exp(b), g;
+            if (d.jensenShannon()) g = ps.mul(a.sub(log(ps.add(pt).mul(0.5f))).sub(mean)).mul(0.5f);
+            else if (d.reverse() == 0) g = ps.sub(pt);
+            else g = ps.mul(a.sub(b).sub(mean)).mul(d.reverse()).add(ps.sub(pt).mul(1 - d.reverse()));
+            g = g.mul(tau);
+            if (d.hard() > 0) g = g.add(Lanes.exp(x.sub(hardLse)).mul(d.hard()));
+            store(s + 4 * i, g.mul(weight), k);
+        }
+    }
+
+    /** Natural logarithm lane by lane; only the Jensen-Shannon loss takes it. */
+    private static FloatVector log(FloatVector x) {
+        float[] a = x.toArray();
+        for (int i = 0; i < a.length; i++) a[i] = (float) Math.log(a[i]);
+        return FloatVector.fromArray(Lanes.S, a, 0);
+    }
+
+    void compare(Tensor stats, Tensor logits, Tensor tlogits, Tensor x, Tensor w, Tensor tx, Tensor tw, Tensor targets) {
+        long v = w.rows();
+        for (long from = 0; from < x.rows(); from += logits.rows()) {
+            long rows = Math.min(logits.rows(), x.rows() - from), first = from;
+            Tensor s = logits.rows(0, rows), t = tlogits.rows(0, rows);
+            products.linear(s, x.rows(from, rows), w, null, null);
+            products.linear(t, tx.rows(from, rows), tw, null, null);
+            team.each(rows, 1, (id, a, b) -> {
+                for (long r = a; r < b; r++) {
+                    long sr = s.address + 4 * r * v, tr = t.address + 4 * r * v, out = stats.address + 12 * (first + r);
+                    int target = getInt(targets.address + 4 * (first + r));
+                    float ls = logSumExp(sr, v), lt = logSumExp(tr, v);
+                    put(out, target < 0 ? 0 : ls - get(sr + 4L * target));
+                    put(out + 4, (float) rowSums(sr, tr, v, 1, ls, lt, false)[0]);
+                    put(out + 8, argmax(sr, v) == argmax(tr, v) ? 1 : 0);
+                }
+            });
+        }
+    }
+
+    /** The first of the largest. */
+    static int argmax(long s, long v) {
+        int best = 0;
+        for (int i = 1; i < v; i++) if (get(s + 4L * i) > get(s + 4L * best)) best = i;
+        return best;
+    }
+
+    void mse(Tensor loss, Grad dx, Tensor x, Tensor target) {
+        float slope = 2f / x.size();
+        double sum = moves.total(x.size(), (from, n) -> {
+            FloatVector s = zero();
+            for (long i = from; i < from + n; i += L) {
+                VectorMask<Float> k = tail(from + n - i);
+                FloatVector e = load(x.address + 4 * i, k).sub(load(target.address + 4 * i, k));
+                s = e.fma(e, s);
+                if (dx.wanted()) Layers.set(dx, i, e.mul(slope), k);
+            }
+            return Lanes.sum(s);
+        });
+        put(loss.address, (float) (sum / x.size()));
+    }
+}

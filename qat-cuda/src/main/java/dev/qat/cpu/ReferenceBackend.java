@@ -1,0 +1,382 @@
+package dev.qat.cpu;
+
+import static dev.qat.cpu.Cells.get;
+import static dev.qat.cpu.Cells.give;
+import static dev.qat.cpu.Cells.put;
+import static dev.qat.tensor.HostMemory.getInt;
+
+import dev.qat.ops.Backend;
+import dev.qat.ops.Divergence;
+import dev.qat.ops.Grad;
+import dev.qat.ops.Grid;
+import dev.qat.ops.Heads;
+import dev.qat.ops.RowGrid;
+import dev.qat.ops.Sampling;
+import dev.qat.tensor.DType;
+import dev.qat.tensor.Fail;
+import dev.qat.tensor.HostMemory;
+import dev.qat.tensor.Memory;
+import dev.qat.tensor.PackedWeight;
+import dev.qat.tensor.Tensor;
+import java.lang.foreign.MemorySegment;
+
+/**
+ * The specification of every op: plain loops with double accumulators, on one thread, written to be read.
+ *
+ * <p>What other backends must match bit for bit (copies, quantizers, random numbers) is computed here in fp32 in the order of
+ * {@link Backend}'s formulas; all else is rounded to fp32 once, at the end. With BF16 operands it stands in for a device whose
+ * products read BF16: such tensors are read as floats and written to the nearest even.
+ */
+public final class ReferenceBackend implements Backend {
+    private final HostMemory memory = new HostMemory();
+    private final DType operand;
+
+    public ReferenceBackend() {
+        this(DType.F32);
+    }
+
+    public ReferenceBackend(DType operand) {
+        Fail.unless(operand == DType.F32 || operand == DType.BF16, "products read F32 or BF16, not %s", operand);
+        this.operand = operand;
+    }
+
+    @Override
+    public String name() {
+        return "reference";
+    }
+
+    @Override
+    public Memory memory() {
+        return memory;
+    }
+
+    @Override
+    public DType operand() {
+        return operand;
+    }
+
+    @Override
+    public void sync() {}
+
+    @Override
+    public void close() {
+        for (Memory.Slab slab : memory.slabs()) memory.free(slab.address());
+    }
+
+    // ---- moving and adding -------------------------------------------------------------------------------------------
+
+    @Override
+    public void copy(Tensor y, Tensor x) {
+        if (y.type == x.type) {
+            MemorySegment.copy(HostMemory.ALL, x.address, HostMemory.ALL, y.address, x.bytes());
+        } else {
+            for (long i = 0; i < x.size(); i++) put(y, i, get(x, i));
+        }
+    }
+
+    @Override
+    public void fill(Tensor y, float v) {
+        for (long i = 0; i < y.size(); i++) put(y, i, v);
+    }
+
+    @Override
+    public void add(Tensor y, Tensor a, Tensor b) {
+        for (long i = 0; i < y.size(); i++) put(y, i, get(a, i) + get(b, i));
+    }
+
+    @Override
+    public void scale(Tensor y, Tensor x, float s) {
+        for (long i = 0; i < y.size(); i++) put(y, i, s * get(x, i));
+    }
+
+    @Override
+    public void accumulate(Grad dx, Tensor dy, float s) {
+        for (long i = 0; i < dy.size(); i++) give(dx, i, s * get(dy, i));
+    }
+
+    @Override
+    public void sum(Tensor y, Tensor x, float s) {
+        double sum = 0;
+        for (long i = 0; i < x.size(); i++) sum += get(x, i);
+        put(y, 0, s * sum);
+    }
+
+    // ---- the decoder -------------------------------------------------------------------------------------------------
+
+    @Override
+    public void embed(Tensor y, Tensor ids, Tensor table) {
+        long C = table.cols();
+        for (long n = 0; n < ids.size(); n++) {
+            for (long c = 0; c < C; c++) put(y, n * C + c, get(table, row(ids, n, table) * C + c));
+        }
+    }
+
+    @Override
+    public void embedBack(Grad dtable, Tensor dy, Tensor ids) {
+        if (!dtable.wanted()) return;
+        long C = dy.cols();
+        double[] sum = new double[Math.toIntExact(dtable.to().size())];
+        for (long n = 0; n < ids.size(); n++) {
+            for (long c = 0; c < C; c++) sum[(int) (row(ids, n, dtable.to()) * C + c)] += get(dy, n * C + c);
+        }
+        for (int i = 0; i < sum.length; i++) give(dtable, i, sum[i]);
+    }
+
+    private static long row(Tensor ids, long n, Tensor table) {
+        int id = getInt(ids, n);
+        Fail.unless(0 <= id && id < table.rows(), "id %d at %d is not a row of %s", id, n, table);
+        return id;
+    }
+
+    @Override
+    public void linear(Tensor y, Tensor x, Tensor w, Tensor bias, Tensor plus) {
+        long N = x.rows(), I = x.cols(), O = w.rows();
+        for (long n = 0; n < N; n++) {
+            for (long o = 0; o < O; o++) {
+                double sum = 0;
+                for (long i = 0; i < I; i++) sum += (double) get(x, n * I + i) * get(w, o * I + i);
+                if (bias != null) sum += get(bias, o);
+                if (plus != null) sum += get(plus, n * O + o);
+                put(y, n * O + o, sum);
+            }
+        }
+    }
+
+    @Override
+    public void linearBack(Grad dx, Grad dw, Grad dbias, Tensor dy, Tensor x, Tensor w) {
+        long N = x.rows(), I = x.cols(), O = w.rows();
+        for (long n = 0; dx.wanted() && n < N; n++) {
+            for (long i = 0; i < I; i++) {
+                double sum = 0;
+                for (long o = 0; o < O; o++) sum += (double) get(dy, n * O + o) * get(w, o * I + i);
+                give(dx, n * I + i, sum);
+            }
+        }
+        for (long o = 0; dw.wanted() && o < O; o++) {
+            for (long i = 0; i < I; i++) {
+                double sum = 0;
+                for (long n = 0; n < N; n++) sum += (double) get(dy, n * O + o) * get(x, n * I + i);
+                give(dw, o * I + i, sum);
+            }
+        }
+        for (long o = 0; dbias.wanted() && o < O; o++) {
+            double sum = 0;
+            for (long n = 0; n < N; n++) sum += get(dy, n * O + o);
+            give(dbias, o, sum);
+        }
+    }
+
+    @Override
+    public void rmsnorm(Tensor y, Tensor rstd, Tensor x, Tensor gain, float eps) {
+        long C = gain.size(), M = x.size() / C;
+        for (long m = 0; m < M; m++) {
+            double squares = 0;
+            for (long c = 0; c < C; c++) squares += (double) get(x, m * C + c) * get(x, m * C + c);
+            double r = 1 / Math.sqrt(squares / C + eps);
+            put(rstd, m, r);
+            for (long c = 0; c < C; c++) put(y, m * C + c, get(x, m * C + c) * r * get(gain, c));
+        }
+    }
+
+    @Override
+    public void rmsnormBack(Grad dx, Grad dgain, Tensor dy, Tensor x, Tensor gain, Tensor rstd) {
+        long C = gain.size(), M = x.size() / C;
+        double[] gainSum = new double[Math.toIntExact(C)];
+        for (long m = 0; m < M; m++) {
+            double r = get(rstd, m), dot = 0;
+            for (long c = 0; c < C; c++) dot += (double) get(gain, c) * get(dy, m * C + c) * get(x, m * C + c);
+            for (long c = 0; c < C; c++) {
+                double g = get(dy, m * C + c), v = get(x, m * C + c);
+                give(dx, m * C + c, r * (get(gain, c) * g - v * r * r * dot / C));
+                gainSum[(int) c] += g * v * r;
+            }
+        }
+        for (int c = 0; c < C; c++) give(dgain, c, gainSum[c]);
+    }
+
+    @Override
+    public void rope(Tensor y, Tensor x, Tensor table, Tensor positions) {
+        turn(new Grad(y, false), x, table, positions, 1);
+    }
+
+    @Override
+    public void ropeBack(Grad dx, Tensor dy, Tensor table, Tensor positions) {
+        turn(dx, dy, table, positions, -1);
+    }
+
+    /** Rotates every pair by +1 or −1 times its angle; y may be x. */
+    private static void turn(Grad y, Tensor x, Tensor table, Tensor positions, int sign) {
+        long half = table.cols(), Tmax = table.dim(1), heads = x.cols() / (2 * half);
+        for (long n = 0; n < x.rows(); n++) {
+            long angle = getInt(positions, n) * half;
+            for (long h = 0; h < heads; h++) {
+                for (long i = 0; i < half; i++) {
+                    long at = n * x.cols() + h * 2 * half + i;
+                    double cos = get(table, angle + i), sin = sign * get(table, Tmax * half + angle + i);
+                    double a = get(x, at), b = get(x, at + half);
+                    give(y, at, a * cos - b * sin);
+                    give(y, at + half, b * cos + a * sin);
+                }
+            }
+        }
+    }
+
+    @Override
+    public void attention(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, Heads heads) {
+        ReferenceAttention.attention(o, lse, q, k, v, heads);
+    }
+
+    @Override
+    public void attentionBack(Grad dq, Grad dk, Grad dv, Tensor delta, Tensor dy, Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, Heads heads) {
+        ReferenceAttention.attentionBack(dq, dk, dv, delta, dy, o, lse, q, k, v, heads);
+    }
+
+    @Override
+    public void attentionCache(Tensor o, Tensor q, Tensor k, Tensor v, Tensor lengths, Heads heads) {
+        ReferenceAttention.attentionCache(o, q, k, v, lengths, heads);
+    }
+
+    @Override
+    public void cacheWrite(Tensor cache, Tensor x, Tensor positions) {
+        long C = x.cols(), Tmax = cache.dim(1);
+        for (long b = 0; b < x.rows(); b++) {
+            int t = getInt(positions, b);
+            Fail.unless(0 <= t && t < Tmax, "position %d of sequence %d is outside %s", t, b, cache);
+            for (long c = 0; c < C; c++) put(cache, (b * Tmax + t) * C + c, get(x, b * C + c));
+        }
+    }
+
+    @Override
+    public void swiglu(Tensor y, Tensor gate, Tensor up) {
+        for (long i = 0; i < y.size(); i++) {
+            double g = get(gate, i);
+            put(y, i, g / (1 + Math.exp(-g)) * get(up, i));
+        }
+    }
+
+    @Override
+    public void swigluBack(Grad dgate, Grad dup, Tensor dy, Tensor gate, Tensor up) {
+        for (long i = 0; i < dy.size(); i++) {
+            double d = get(dy, i), g = get(gate, i), u = get(up, i), sigmoid = 1 / (1 + Math.exp(-g));
+            give(dgate, i, d * u * sigmoid * (1 + g * (1 - sigmoid)));
+            give(dup, i, d * g * sigmoid);
+        }
+    }
+
+    // ---- losses ------------------------------------------------------------------------------------------------------
+
+    @Override
+    public void crossEntropy(Tensor loss, Grad dx, Grad dw, Tensor logits, Tensor x, Tensor w, Tensor targets, float weight) {
+        ReferenceLosses.crossEntropy(loss, dx, dw, x, w, targets, weight);
+    }
+
+    @Override
+    public void distill(Tensor loss, Grad dx, Grad dw, Tensor logits, Tensor tlogits, Tensor x, Tensor w, Tensor tx, Tensor tw,
+                        Tensor targets, Divergence divergence, float weight) {
+        ReferenceLosses.distill(loss, dx, dw, x, w, tx, tw, targets, divergence, weight);
+    }
+
+    @Override
+    public void compare(Tensor stats, Tensor logits, Tensor tlogits, Tensor x, Tensor w, Tensor tx, Tensor tw, Tensor targets) {
+        ReferenceLosses.compare(stats, x, w, tx, tw, targets);
+    }
+
+    @Override
+    public void mse(Tensor loss, Grad dx, Tensor x, Tensor target) {
+        double sum = 0;
+        for (long i = 0; i < x.size(); i++) {
+            double gap = (double) get(x, i) - get(target, i);
+            sum += gap * gap;
+            give(dx, i, 2 * gap / x.size());
+        }
+        put(loss, 0, sum / x.size());
+    }
+
+    // ---- quantizers --------------------------------------------------------------------------------------------------
+
+    @Override
+    public void groupRange(Tensor step, Tensor zero, Tensor w, Grid grid) {
+        ReferenceQuantizers.groupRange(step, zero, w, grid);
+    }
+
+    @Override
+    public void fakeQuant(Tensor y, Tensor w, Tensor step, Tensor zero, Grid grid) {
+        ReferenceQuantizers.fakeQuant(y, w, step, zero, grid);
+    }
+
+    @Override
+    public void fakeQuantBack(Grad dw, Grad dstep, Grad dzero, Tensor dy, Tensor w, Tensor step, Tensor zero, Grid grid) {
+        ReferenceQuantizers.fakeQuantBack(dw, dstep, dzero, dy, w, step, zero, grid);
+    }
+
+    @Override
+    public void pack(PackedWeight packed, Tensor w, Tensor step, Tensor zero) {
+        ReferenceQuantizers.pack(packed, w, step, zero);
+    }
+
+    @Override
+    public void dequantize(Tensor y, PackedWeight packed, Tensor step) {
+        ReferenceQuantizers.dequantize(y, packed, step);
+    }
+
+    @Override
+    public void dequantizeBack(Grad dstep, Tensor dy, PackedWeight packed) {
+        ReferenceQuantizers.dequantizeBack(dstep, dy, packed);
+    }
+
+    @Override
+    public void lsq(Tensor y, Tensor w, Tensor step, Grid grid) {
+        ReferenceQuantizers.lsq(y, w, step, grid);
+    }
+
+    @Override
+    public void lsqBack(Grad dw, Grad dstep, Tensor dy, Tensor w, Tensor step, Grid grid) {
+        ReferenceQuantizers.lsqBack(dw, dstep, dy, w, step, grid);
+    }
+
+    @Override
+    public void rowQuant(Tensor y, Tensor x, RowGrid grid) {
+        ReferenceQuantizers.rowQuant(y, x, grid);
+    }
+
+    @Override
+    public void rowQuantBack(Grad dx, Tensor dy, Tensor x, RowGrid grid) {
+        ReferenceQuantizers.rowQuantBack(dx, dy, x, grid);
+    }
+
+    // ---- optimizer ---------------------------------------------------------------------------------------------------
+
+    @Override
+    public void sumSquares(Grad y, Tensor x) {
+        double sum = 0;
+        for (long i = 0; i < x.size(); i++) sum += (double) get(x, i) * get(x, i);
+        give(y, 0, sum);
+    }
+
+    @Override
+    public void adamw(Tensor p, Tensor g, Tensor m, Tensor v, Tensor hyper, Tensor squares) {
+        double lr = get(hyper, 0), beta1 = get(hyper, 1), beta2 = get(hyper, 2), eps = get(hyper, 3), decay = get(hyper, 4);
+        double c1 = get(hyper, 5), c2 = get(hyper, 6), maxNorm = get(hyper, 7);
+        double clip = squares == null || maxNorm == 0 ? 1 : Math.min(1, maxNorm / (Math.sqrt(get(squares, 0)) + 1e-6));
+        for (long i = 0; i < p.size(); i++) {
+            double slope = get(g, i) * clip;
+            double mean = beta1 * get(m, i) + (1 - beta1) * slope;
+            double square = beta2 * get(v, i) + (1 - beta2) * slope * slope;
+            put(m, i, mean);
+            put(v, i, square);
+            put(p, i, get(p, i) - lr * (mean * c1 / (Math.sqrt(square * c2) + eps) + decay * get(p, i)));
+        }
+    }
+
+    // ---- random numbers ----------------------------------------------------------------------------------------------
+
+    @Override
+    public void uniform(Tensor y, Tensor key) {
+        ReferenceSampling.uniform(y, key);
+    }
+
+    @Override
+    public void sample(Tensor ids, Tensor logits, Tensor keys, Sampling sampling) {
+        ReferenceSampling.sample(ids, logits, keys, sampling);
+    }
+}

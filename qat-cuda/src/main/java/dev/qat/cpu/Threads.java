@@ -1,0 +1,111 @@
+package dev.qat.cpu;
+
+import java.util.concurrent.atomic.AtomicLong;
+import java.util.concurrent.locks.LockSupport;
+
+/**
+ * A fixed team of threads that share out ranges of rows. The caller is the first of the team. Shares depend on the number of
+ * threads only, never on timing, so results are the same bits from run to run.
+ */
+final class Threads implements AutoCloseable {
+    /** One thread's share of the work: rows {@code from} (inclusive) to {@code to}. */
+    @FunctionalInterface
+    interface Share {
+        void run(int thread, long from, long to);
+    }
+
+    /** How long an idle thread looks for work before it sleeps: ops of a step follow each other within microseconds. */
+    private static final long SPIN_NANOS = 200_000;
+
+    private final int count;
+    private final Thread[] helpers;
+    /** The ticket of the job to do; helpers do each ticket once. */
+    private final AtomicLong ticket = new AtomicLong();
+    private final AtomicLong[] done;
+    private volatile boolean closed;
+    private Share share;
+    private long rows, unit;
+    private volatile Throwable failure;
+
+    Threads(int count) {
+        this.count = count;
+        this.helpers = new Thread[count - 1];
+        this.done = new AtomicLong[count - 1];
+        for (int i = 0; i < helpers.length; i++) {
+            int id = i;
+            done[i] = new AtomicLong();
+            helpers[i] = new Thread(() -> help(id), "qat-" + (i + 1));
+            helpers[i].setDaemon(true);
+            helpers[i].start();
+        }
+    }
+
+    int count() {
+        return count;
+    }
+
+    /** Runs {@code share} over {@code rows} cut into one contiguous range per thread, at multiples of {@code unit}. */
+    void each(long rows, long unit, Share share) {
+        if (rows <= 0) return;
+        if (count == 1 || rows <= unit) {
+            share.run(0, 0, rows);
+            return;
+        }
+        this.share = share;
+        this.rows = rows;
+        this.unit = unit;
+        long job = ticket.incrementAndGet();
+        for (Thread h : helpers) LockSupport.unpark(h);
+        try {
+            part(0);
+        } catch (Throwable e) {
+            failure = e;
+        }
+        for (AtomicLong d : done) while (d.get() != job) Thread.onSpinWait();
+        if (failure != null) rethrow();
+    }
+
+    private void rethrow() {
+        Throwable e = failure;
+        failure = null;
+        if (e instanceof RuntimeException r) throw r;
+        if (e instanceof Error r) throw r;
+        throw new IllegalStateException(e);
+    }
+
+    private void part(int thread) {
+        long units = (rows + unit - 1) / unit;
+        long from = units * thread / count * unit, to = Math.min(rows, units * (thread + 1) / count * unit);
+        if (from < to) share.run(thread, from, to);
+    }
+
+    private void help(int id) {
+        long seen = 0;
+        while (!closed) {
+            long now = await(seen);
+            if (now == seen) continue;
+            try {
+                part(id + 1);
+            } catch (Throwable e) {
+                failure = e;
+            }
+            seen = now;
+            done[id].set(now);
+        }
+    }
+
+    private long await(long seen) {
+        long until = System.nanoTime() + SPIN_NANOS;
+        while (ticket.get() == seen && !closed) {
+            if (System.nanoTime() > until) LockSupport.park(this);
+            else Thread.onSpinWait();
+        }
+        return ticket.get();
+    }
+
+    @Override
+    public void close() {
+        closed = true;
+        for (Thread h : helpers) LockSupport.unpark(h);
+    }
+}

@@ -1,0 +1,19 @@
+package dev.qat.data;
+
+import org.junit.jupiter.api.Assumptions;
+import java.nio.file.Files;
+import java.nio.file.Path;
+
+/** The real models and texts, which are not part of the repository; a test that needs one and lacks it says so aloud. */
+final class Shared {
+    private Shared() {}
+
+    static Path asset(String name) {
+        Path path = Path.of(System.getProperty("qat.shared", "shared-not-given")).resolve("assets").resolve(name);
+        if (!Files.exists(path)) {
+            System.err.println("SKIPPED: " + path + " is missing; run with -Dqat.shared=FOLDER to test against the real files");
+            Assumptions.abort(path + " is missing");
+        }
+        return path;
+    }
+}
