@@ -22,6 +22,10 @@
 #include <sys/mman.h>
 #include <type_traits>
 #include <utility>
+#if !defined(__x86_64__) || defined(SIMT_UCONTEXT)
+#define SIMT_UCONTEXT 1
+#include <ucontext.h>
+#endif
 #include "standin.h"
 
 // ---- the language -------------------------------------------------------------------------------------------------
@@ -60,7 +64,7 @@ namespace simt {
 using standin::Launch;
 using standin::MAX_THREADS;
 
-#if defined(__x86_64__) && !defined(SIMT_UCONTEXT)
+#ifndef SIMT_UCONTEXT
 // The callee-saved registers go to the old stack and come from the new one: no system call, unlike swapcontext.
 struct Context { void* sp; };
 extern "C" void simt_switch(Context* from, Context* to);
@@ -94,7 +98,6 @@ static void begin(Context& c, char* stack, size_t bytes, void (*entry)()) {
     c.sp = top - 6;                          // six registers, whatever they hold
 }
 #else
-#include <ucontext.h>
 struct Context { ucontext_t u; };
 static void simt_switch(Context* from, Context* to) { swapcontext(&from->u, &to->u); }
 static void begin(Context& c, char* stack, size_t bytes, void (*entry)()) {
@@ -285,13 +288,14 @@ static void fiber() {                                              // runs threa
     }
 }
 
-static void poison(char* from, char* to) {
-    for (; from < to; from += 4) memcpy(from, &standin::POISON, 4);
+static void poison(char* from, size_t bytes) {
+    for (size_t i = 0; i + 4 <= bytes; i += 4) memcpy(from + i, &standin::POISON, 4);
+    memcpy(from + bytes / 4 * 4, &standin::POISON, bytes % 4);
 }
 
 static void runBlock() {
-    poison(__start_simt_shared, __stop_simt_shared);
-    poison(dynamic, dynamic + (launch->shared + 3) / 4 * 4);
+    poison(__start_simt_shared, __stop_simt_shared - __start_simt_shared);
+    poison(dynamic, launch->shared);
     for (int i = 0; i < warpCount; i++) {
         int n = threads - 32 * i;
         Warp& w = warps[i];

@@ -137,6 +137,11 @@ public final class Tape {
         return y.grad;
     }
 
+    /** Whether a gradient of x was written in this step. */
+    public boolean reached(Tensor x) {
+        return x.gradStep == step;
+    }
+
     /** Runs everything recorded since {@link #begin} backwards. */
     public void backward() {
         backward(0);

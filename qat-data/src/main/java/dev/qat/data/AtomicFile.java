@@ -3,6 +3,7 @@ package dev.qat.data;
 import dev.qat.tensor.Fail;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
@@ -66,7 +67,9 @@ public final class AtomicFile implements AutoCloseable {
     /** Appends the bytes of a segment of any size. */
     public void write(MemorySegment bytes) {
         for (long at = 0; at < bytes.byteSize(); at += CHUNK) {
-            write(bytes.asSlice(at, Math.min(CHUNK, bytes.byteSize() - at)).asByteBuffer());
+            MemorySegment chunk = bytes.asSlice(at, Math.min(CHUNK, bytes.byteSize() - at));
+            // An int[] or float[] has no view as bytes, only a copy.
+            write(chunk.isNative() ? chunk.asByteBuffer() : ByteBuffer.wrap(chunk.toArray(ValueLayout.JAVA_BYTE)));
         }
     }
 
@@ -103,8 +106,7 @@ public final class AtomicFile implements AutoCloseable {
     @Override
     public void close() {
         if (committed) return;
-        try {
-            channel.close();
+        try (channel) { // a network disk may report "full" only when closing; the file is gone by then
             Files.deleteIfExists(temporary);
         } catch (IOException e) {
             // The caller is already failing with the cause; a leftover temporary file must not hide it.

@@ -35,6 +35,7 @@ final class Sha256 {
         return this;
     }
 
+    /** Adds native memory or a byte array. */
     Sha256 add(MemorySegment bytes) {
         for (long at = 0; at < bytes.byteSize(); at += CHUNK) {
             digest.update(bytes.asSlice(at, Math.min(CHUNK, bytes.byteSize() - at)).asByteBuffer());

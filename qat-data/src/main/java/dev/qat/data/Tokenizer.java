@@ -3,6 +3,7 @@ package dev.qat.data;
 import ai.djl.huggingface.tokenizers.jni.TokenizersLibrary;
 import com.fasterxml.jackson.databind.JsonNode;
 import dev.qat.tensor.Fail;
+import java.io.EOFException;
 import java.io.IOException;
 import java.io.InputStream;
 import java.lang.foreign.MemorySegment;
@@ -10,6 +11,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.zip.GZIPInputStream;
+import java.util.zip.ZipException;
 
 /**
  * Text to token ids and back, by a model's own {@code tokenizer.json} and the Hugging Face library.
@@ -55,8 +57,10 @@ public final class Tokenizer implements AutoCloseable {
         try (InputStream in = Files.newInputStream(file)) {
             byte[] json = (file.toString().endsWith(".gz") ? new GZIPInputStream(in) : in).readAllBytes();
             return new Tokenizer(file, json);
+        } catch (ZipException | EOFException e) {
+            throw Fail.data("%s: damaged gzip file (%s); restore the original", file, AtomicFile.why(e));
         } catch (IOException e) {
-            throw Fail.io(e, "%s: cannot read: %s; check the file", file, AtomicFile.why(e));
+            throw Fail.io(e, "%s: cannot read: %s; check its permissions", file, AtomicFile.why(e));
         }
     }
 

@@ -14,9 +14,11 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
@@ -186,6 +188,23 @@ class SafetensorsTest {
         for (long length : new long[] {-1, 0, 1, 93, 100_000_001, Long.MAX_VALUE, Long.MIN_VALUE}) {
             Files.write(file, ByteBuffer.allocate(100).order(ByteOrder.LITTLE_ENDIAN).putLong(length).array());
             Failing.data(() -> Safetensors.open(file), file, Long.toUnsignedString(length), "expected 2 to 92");
+        }
+    }
+
+    /** A sparse file: 3 GB of zeros on no disk space, then one float. */
+    @Test
+    void tensorsBeyond2GigabytesAreReached() throws IOException {
+        long big = 3_000_000_000L;
+        Path file = file("{\"big\":{\"dtype\":\"U8\",\"shape\":[%d],\"data_offsets\":[0,%d]},\"tail\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[%d,%d]}}"
+                .formatted(big, big, big, big + 4), 0);
+        long start = Files.size(file);
+        try (FileChannel channel = FileChannel.open(file, StandardOpenOption.WRITE)) {
+            channel.write(ByteBuffer.allocate(5).order(ByteOrder.LITTLE_ENDIAN).put((byte) 9).putFloat(2.5f).flip(), start + big - 1);
+        }
+        try (Safetensors in = Safetensors.open(file)) {
+            assertEquals(9, in.bytes("big").get(ValueLayout.JAVA_BYTE, big - 1));
+            assertEquals(2.5f, in.floats("tail")[0]);
+            Failing.data(() -> in.floats("big"), file, "too many for one array");
         }
     }
 

@@ -16,6 +16,8 @@ import picocli.CommandLine.Option;
 @Command(name = "doctor", mixinStandardHelpOptions = true, versionProvider = Main.Version.class,
         description = "Tell what this machine offers and what is missing.")
 final class Doctor implements Callable<Integer> {
+    private static final int MARK = 9, NAME = 13;            // columns of the state and of the name
+
     @Option(names = "--json", description = "Print the report as JSON.")
     private boolean json;
 
@@ -23,16 +25,28 @@ final class Doctor implements Callable<Integer> {
     public Integer call() {
         List<Finding> findings = Stream.concat(new Machine(Path.of("/")).findings().stream(),
                 Natives.findings().stream()).toList();
-        System.out.print(json ? json(findings) : text(findings));
+        System.out.print(json ? json(findings) : text(findings, Terminal.OUT.live() ? Terminal.OUT.width() : Integer.MAX_VALUE));
         System.out.flush();
         return Machine.suits() ? 0 : Fail.DEVICE;
     }
 
-    /** One line for each finding: its state, its name, its sentence. */
-    static String text(List<Finding> findings) {
+    /** For each finding its state, its name, and its sentence, folded where a terminal's line ends. */
+    static String text(List<Finding> findings, int width) {
         StringBuilder text = new StringBuilder("qat " + Main.version() + "\n");
         for (Finding f : findings) {
-            text.append(mark(f.state())).append("%-12s %s%n".formatted(f.name(), f.text()));
+            text.append(mark(f.state())).append(("%-" + NAME + "s").formatted(f.name()));
+            int column = MARK + NAME;
+            for (String word : f.text().split(" ")) {
+                boolean first = column == MARK + NAME;
+                if (!first && column + 1 + word.length() > width) {
+                    text.append('\n').append(" ".repeat(MARK + NAME));
+                    column = MARK + NAME;
+                    first = true;
+                }
+                text.append(first ? "" : " ").append(word);
+                column += word.length() + (first ? 0 : 1);
+            }
+            text.append('\n');
         }
         return text.toString();
     }
@@ -56,6 +70,6 @@ final class Doctor implements Callable<Integer> {
             case MISSING -> "red";
         };
         String word = state.name().toLowerCase(Locale.ROOT);
-        return Ansi.AUTO.string("@|" + style + " " + word + "|@") + " ".repeat(9 - word.length());
+        return Ansi.AUTO.string("@|" + style + " " + word + "|@") + " ".repeat(MARK - word.length());
     }
 }

@@ -4,6 +4,7 @@ import dev.qat.tensor.Fail;
 import java.io.PrintWriter;
 import java.lang.management.ManagementFactory;
 import java.util.List;
+import java.util.concurrent.Callable;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.IVersionProvider;
@@ -24,7 +25,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
         commandListHeading = "%nVerbs:%n",
         footer = {"", "A recipe is a YAML file; key=value words override it, as in train.epochs=3.",
                 "'qat VERB --help' says more about a verb."})
-public final class Main implements Runnable {
+public final class Main implements Callable<Integer> {
     /** Every verb: a {@code @Command} class that is {@code Callable<Integer>} or {@code Runnable}, with a plain constructor. */
     private static final List<Class<?>> VERBS = List.of(Doctor.class);
 
@@ -56,8 +57,8 @@ public final class Main implements Runnable {
 
     /** No verb was given. */
     @Override
-    public void run() {
-        throw new ParameterException(spec.commandLine(), "which verb? Known: " + verbs(spec.commandLine()));
+    public Integer call() {
+        throw new ParameterException(spec.commandLine(), "no verb given. Known: " + verbs(spec.commandLine()));
     }
 
     private static int misused(ParameterException e) {
@@ -67,8 +68,8 @@ public final class Main implements Runnable {
                 && !u.getUnmatched().isEmpty() && !u.getUnmatched().getFirst().startsWith("-");
         if (verb) {
             String word = ((UnmatchedArgumentException) e).getUnmatched().getFirst();
-            var known = e.getCommandLine().getSubcommands().keySet();
-            err.printf("qat: no verb '%s'%s; known: %s%n", word, Nearest.hint(word, known), verbs(e.getCommandLine()));
+            String hint = Nearest.hint(word, e.getCommandLine().getSubcommands().keySet());
+            err.printf("qat: no verb '%s'%s Known: %s%n", word, hint.isEmpty() ? "." : hint, verbs(e.getCommandLine()));
         } else {
             err.println("qat: " + e.getMessage());
         }

@@ -200,8 +200,9 @@ public final class RecipeReader {
         TreeSet<String> known = keys(type, tag);
         fields.map().forEach((key, field) -> {
             if (known.contains(key)) return;
-            mistakes.add(field.where(), "%s: no such key%s; known here: %s", path.isEmpty() ? key : path + "." + key,
-                    Nearest.hint(key, known), known.isEmpty() ? "none" : String.join(", ", known));
+            String hint = Nearest.hint(key, known);
+            mistakes.add(field.where(), "%s: no such key%s Known here: %s", path.isEmpty() ? key : path + "." + key,
+                    hint.isEmpty() ? "." : hint, known.isEmpty() ? "none" : String.join(", ", known));
         });
     }
 

@@ -1,0 +1,81 @@
+package dev.qat.method;
+
+import dev.qat.model.Linear;
+import dev.qat.model.Slab;
+import dev.qat.ops.Backend;
+import dev.qat.ops.Grid;
+import dev.qat.ops.Ops;
+import dev.qat.tensor.DType;
+import dev.qat.tensor.Fail;
+import dev.qat.tensor.Memory;
+import dev.qat.tensor.PackedWeight;
+import dev.qat.tensor.Param;
+import dev.qat.tensor.Param.Kind;
+import dev.qat.tensor.Tensor;
+import java.util.ArrayList;
+import java.util.List;
+
+/**
+ * Group-wise asymmetric quantization with a trainable step and zero point per group, EfficientQAT's quantizer
+ * (arXiv 2407.11062 §3.2): ŵ = (clamp(rint(w/s) + z, 0, 2^b − 1) − z) · s, started at the group's range.
+ */
+public final class GroupAffine implements Quantizer {
+    private final Linear linear;
+    private final Grid grid;
+    private final Param step, zero;   // (O, I/G)
+
+    private GroupAffine(Linear linear, Grid grid, Slab slab) {
+        this.linear = linear;
+        this.grid = grid;
+        long groups = linear.inputs() / grid.group();
+        step = slab.param(linear.name + ".step", Kind.SCALE, linear.outputs(), groups);
+        zero = slab.param(linear.name + ".zero", Kind.ZERO, linear.outputs(), groups);
+    }
+
+    /** Puts a quantizer at the end of every linear's weight site; {@code group} 0 or −1 takes the whole row. */
+    public static List<GroupAffine> install(Backend backend, String owner, List<Linear> linears, int bits, int group) {
+        List<GroupAffine> all = Slab.of(backend.memory(), owner, slab -> {
+            List<GroupAffine> q = new ArrayList<>();
+            for (Linear l : linears) q.add(new GroupAffine(l, grid(l, bits, group), slab));
+            return q;
+        });
+        for (GroupAffine q : all) {
+            backend.groupRange(q.step.value(), q.zero.value(), q.linear.weight.value(), q.grid);
+            q.linear.weightSite.add((t, w) -> Ops.fakeQuant(t, w, q.step.value(), q.zero.value(), q.grid));
+        }
+        return all;
+    }
+
+    /** The grid of one linear; a group that does not divide its row is refused. */
+    public static Grid grid(Linear l, int bits, int group) {
+        int g = group <= 0 ? Math.toIntExact(l.inputs()) : group;
+        if (l.inputs() % g != 0) {
+            throw Fail.usage("group = %d does not divide the %d inputs of %s. Use a divisor of it, or -1 for the whole row.", g, l.inputs(), l.name);
+        }
+        return new Grid(bits, g);
+    }
+
+    public Linear linear() {
+        return linear;
+    }
+
+    @Override
+    public List<Param> params() {
+        return List.of(step, zero);
+    }
+
+    @Override
+    public PackedWeight freeze(Backend backend) {
+        PackedWeight p = empty(backend.memory(), linear, grid);
+        backend.pack(p, linear.weight.value(), step.value(), zero.value());
+        return p;
+    }
+
+    /** Codes, steps and zero points of a linear, not yet filled. */
+    static PackedWeight empty(Memory memory, Linear l, Grid grid) {
+        long groups = l.inputs() / grid.group();
+        Tensor words = memory.tensor(l.name + ".codes", DType.I32, l.outputs(), PackedWeight.wordsPerRow(l.inputs(), grid.bits()));
+        Tensor step = memory.tensor(l.name + ".step", l.outputs(), groups), zero = memory.tensor(l.name + ".zero", l.outputs(), groups);
+        return new PackedWeight(l.name, grid.bits(), grid.group(), l.inputs(), words, step, zero, null);
+    }
+}

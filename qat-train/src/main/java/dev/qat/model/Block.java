@@ -1,0 +1,98 @@
+package dev.qat.model;
+
+import dev.qat.ops.Heads;
+import dev.qat.ops.Ops;
+import dev.qat.ops.Tape;
+import dev.qat.tensor.Param;
+import dev.qat.tensor.Tensor;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Objects;
+
+/** One decoder layer: norm → q, k, v → rope → attention → o → add → norm → gate, up → swiglu → down → add. */
+public final class Block {
+    public final int index;
+    public final Linear q, k, v, o, gate, up, down;
+    public final Param norm1, norm2;
+    /** Gains of the per-head norms of q and k (Qwen3), or null. */
+    public final Param qNorm, kNorm;
+    /** Keys and values right after their products, before rope: where a KV cache is quantized. */
+    public final Site keySite = new Site(), valueSite = new Site();
+    private final ModelConfig c;
+
+    Block(ModelConfig c, int index, Slab slab) {
+        this.c = c;
+        this.index = index;
+        String at = "model.layers." + index + ".", attn = at + "self_attn.", mlp = at + "mlp.";
+        int qo = c.H() * c.D(), kv = c.K() * c.D();
+        q = slab.linear(attn + "q_proj", qo, c.C(), c.qkvBias());
+        k = slab.linear(attn + "k_proj", kv, c.C(), c.qkvBias());
+        v = slab.linear(attn + "v_proj", kv, c.C(), c.qkvBias());
+        o = slab.linear(attn + "o_proj", c.C(), qo, c.outBias());
+        gate = slab.linear(mlp + "gate_proj", c.F(), c.C(), c.mlpBias());
+        up = slab.linear(mlp + "up_proj", c.F(), c.C(), c.mlpBias());
+        down = slab.linear(mlp + "down_proj", c.C(), c.F(), c.mlpBias());
+        norm1 = slab.gain(at + "input_layernorm.weight", c.C());
+        norm2 = slab.gain(at + "post_attention_layernorm.weight", c.C());
+        qNorm = c.qkNorm() ? slab.gain(attn + "q_norm.weight", c.D()) : null;
+        kNorm = c.qkNorm() ? slab.gain(attn + "k_norm.weight", c.D()) : null;
+    }
+
+    /** x (N, C) → (N, C) for B sequences of T tokens. */
+    public Tensor forward(Tape t, Tensor x, Positions at) {
+        Tensor n = Ops.rmsnorm(t, x, norm1.value(), c.eps());
+        Tensor qr = Ops.rope(t, headNorm(t, q.forward(t, n, null), qNorm), at.table(), at.positions());
+        Tensor kr = Ops.rope(t, headNorm(t, keySite.through(t, k.forward(t, n, null)), kNorm), at.table(), at.positions());
+        Tensor vr = valueSite.through(t, v.forward(t, n, null));
+        Tensor a = o.forward(t, Ops.attention(t, qr, kr, vr, new Heads(at.B(), at.T(), c.H(), c.K(), c.D())), x);
+        return mlp(t, a);
+    }
+
+    /** One new token for each of B sequences, keys and values kept in a cache.   x (B, C) */
+    Tensor decode(Tape t, Tensor x, Cache cache) {
+        Tensor n = Ops.rmsnorm(t, x, norm1.value(), c.eps());
+        Tensor qr = Ops.rope(t, headNorm(t, q.forward(t, n, null), qNorm), cache.table(), cache.positions());
+        Tensor kr = Ops.rope(t, headNorm(t, keySite.through(t, k.forward(t, n, null)), kNorm), cache.table(), cache.positions());
+        Tensor vr = valueSite.through(t, v.forward(t, n, null));
+        Tensor keys = cache.keys().get(index), values = cache.values().get(index), out = t.alloc("attention", qr.dims());
+        t.backend().cacheWrite(keys, kr, cache.positions());
+        t.backend().cacheWrite(values, vr, cache.positions());
+        t.backend().attentionCache(out, qr, keys, values, cache.lengths(), new Heads((int) x.rows(), (int) keys.dim(1), c.H(), c.K(), c.D()));
+        return mlp(t, o.forward(t, out, x));
+    }
+
+    private Tensor mlp(Tape t, Tensor a) {
+        Tensor m = Ops.rmsnorm(t, a, norm2.value(), c.eps());
+        return down.forward(t, Ops.swiglu(t, gate.forward(t, m, null), up.forward(t, m, null)), a);
+    }
+
+    private Tensor headNorm(Tape t, Tensor x, Param gain) {
+        return gain == null ? x : Ops.rmsnorm(t, x, gain.value(), c.eps());
+    }
+
+    public List<Linear> linears() {
+        return List.of(q, k, v, o, gate, up, down);
+    }
+
+    public List<Param> gains() {
+        return java.util.stream.Stream.of(norm1, norm2, qNorm, kNorm).filter(Objects::nonNull).toList();
+    }
+
+    public List<Param> params() {
+        List<Param> all = new ArrayList<>();
+        for (Linear l : linears()) all.add(l.weight);
+        all.addAll(gains());
+        for (Linear l : linears()) if (l.bias != null) all.add(l.bias);
+        return all;
+    }
+
+    /** Takes every function out of every site. */
+    public void clearSites() {
+        for (Linear l : linears()) {
+            l.weightSite.clear();
+            l.inputSite.clear();
+        }
+        keySite.clear();
+        valueSite.clear();
+    }
+}

@@ -1,0 +1,38 @@
+package dev.qat.model;
+
+import dev.qat.ops.Tape;
+import dev.qat.tensor.Tensor;
+import java.util.ArrayList;
+import java.util.List;
+
+/**
+ * A named point through which a value passes: a weight, an activation, a key, a value. Methods put functions into it (a
+ * transform, a quantizer); empty, it costs nothing.
+ */
+public final class Site {
+    /** A function on a value; on a weight site the argument is the fp32 master, which a quantizer of frozen codes ignores. */
+    @FunctionalInterface
+    public interface Function {
+        Tensor apply(Tape t, Tensor x);
+    }
+
+    private final List<Function> functions = new ArrayList<>();
+
+    /** Adds a function after those already there. */
+    public void add(Function f) {
+        functions.add(f);
+    }
+
+    public void clear() {
+        functions.clear();
+    }
+
+    public boolean isEmpty() {
+        return functions.isEmpty();
+    }
+
+    Tensor through(Tape t, Tensor x) {
+        for (Function f : functions) x = f.apply(t, x);
+        return x;
+    }
+}

@@ -1,0 +1,137 @@
+package dev.qat.train;
+
+import dev.qat.ops.Backend;
+import dev.qat.ops.Grad;
+import dev.qat.ops.Tape;
+import dev.qat.tensor.DType;
+import dev.qat.tensor.Fail;
+import dev.qat.tensor.Memory;
+import dev.qat.tensor.Param;
+import dev.qat.tensor.Tensor;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.List;
+
+/**
+ * AdamW (Loshchilov and Hutter, 2019) with fp32 masters: one fused pass per run of parameters that lie side by side and share
+ * a learning rate. Owns the gradients and both moments, each in one slab.
+ */
+public final class AdamW implements AutoCloseable {
+    /** Parameters that train at one rate. */
+    public record Group(List<Param> params, double rate, double decay) {}
+
+    /** @param maxNorm gradients are scaled down to this global norm; 0 for never */
+    public record Config(double beta1, double beta2, double eps, double maxNorm) {
+        public static final Config DEFAULTS = new Config(0.9, 0.999, 1e-8, 0);
+    }
+
+    /** Neighbours in memory with one rate: their values, gradients and moments as four windows of equal length. */
+    private record Run(Group group, Tensor value, Tensor grad, Tensor mean, Tensor square, Tensor hyper) {}
+
+    private static final long ALIGN = 64;
+
+    private final Config config;
+    private final Memory memory;
+    private final List<Run> runs = new ArrayList<>();
+    private final List<Param> params = new ArrayList<>();
+    private final Tensor grads, means, squares, norm;
+    private long steps;
+
+    /** Gives every parameter of the groups a gradient and marks it as training. */
+    public AdamW(Backend backend, List<Group> groups, Config config) {
+        this.config = config;
+        this.memory = backend.memory();
+        List<List<Param>> neighbours = new ArrayList<>();
+        List<Group> owners = new ArrayList<>();
+        for (Group g : groups) {
+            for (List<Param> run : neighbours(g.params)) {
+                neighbours.add(run);
+                owners.add(g);
+            }
+        }
+        long total = neighbours.stream().mapToLong(AdamW::span).sum();
+        grads = memory.tensor("gradients", total);
+        means = memory.tensor("first moments", total);
+        squares = memory.tensor("second moments", total);
+        norm = memory.tensor("gradient norm", 1);
+        for (Tensor t : List.of(grads, means, squares)) backend.fill(t, 0);
+        long at = 0;
+        for (int i = 0; i < neighbours.size(); i++) {
+            adopt(owners.get(i), neighbours.get(i), at);
+            at += span(neighbours.get(i));
+        }
+    }
+
+    private void adopt(Group group, List<Param> run, long at) {
+        long base = run.getFirst().value().address, n = span(run);
+        for (Param p : run) {
+            Tensor v = p.value();
+            v.grad = new Tensor("d " + p.name(), DType.F32, grads.address + 4 * at + v.address - base, v.dims());
+            v.wants = true;
+            params.add(p);
+        }
+        runs.add(new Run(group, new Tensor("values", DType.F32, base, n), grads.view(at, n), means.view(at, n), squares.view(at, n),
+                memory.tensor("hyperparameters", 8)));
+    }
+
+    private static long end(Param p) {
+        return (p.value().address + p.value().bytes() + ALIGN - 1) / ALIGN * ALIGN;
+    }
+
+    /** Elements from the first to the last of a run, padding included. */
+    private static long span(List<Param> run) {
+        return (end(run.getLast()) - run.getFirst().value().address) / 4;
+    }
+
+    private static List<List<Param>> neighbours(List<Param> params) {
+        List<List<Param>> runs = new ArrayList<>();
+        for (Param p : params.stream().sorted(Comparator.comparingLong(q -> q.value().address)).toList()) {
+            if (runs.isEmpty() || end(runs.getLast().getLast()) != p.value().address) runs.add(new ArrayList<>());
+            runs.getLast().add(p);
+        }
+        return runs;
+    }
+
+    public long trainable() {
+        return params.stream().mapToLong(p -> p.value().size()).sum();
+    }
+
+    /** Uploads what changes from step to step: {@code factor} of every peak rate, and the bias corrections. */
+    public void prepare(double factor) {
+        steps++;
+        for (Run r : runs) {
+            memory.set(r.hyper, (float) (r.group.rate * factor), (float) config.beta1, (float) config.beta2, (float) config.eps,
+                    (float) r.group.decay, (float) (1 / (1 - Math.pow(config.beta1, steps))), (float) (1 / (1 - Math.pow(config.beta2, steps))),
+                    (float) config.maxNorm);
+        }
+    }
+
+    /** Updates every parameter from the gradients of the step just recorded; part of the step. */
+    public void update(Backend backend) {
+        backend.sumSquares(new Grad(norm, false), grads);
+        for (Run r : runs) backend.adamw(r.value, r.grad, r.mean, r.square, r.hyper, norm);
+    }
+
+    /** The global norm of the last step's gradients; a host read. */
+    public double norm() {
+        return Math.sqrt(memory.floats(norm)[0]);
+    }
+
+    /** Fails if a parameter that should train got no gradient in the tape's last step. */
+    public void checkAllReached(Tape tape) {
+        for (Param p : params) {
+            Fail.unless(tape.reached(p.value()), "%s should train but no gradient reached it", p.name());
+        }
+    }
+
+    /** Lets the parameters rest and gives the memory back. */
+    @Override
+    public void close() {
+        for (Param p : params) {
+            p.value().wants = false;
+            p.value().grad = null;
+        }
+        for (Tensor t : List.of(grads, means, squares, norm)) memory.free(t.address);
+        for (Run r : runs) memory.free(r.hyper.address);
+    }
+}

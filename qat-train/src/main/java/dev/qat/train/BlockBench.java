@@ -1,0 +1,132 @@
+package dev.qat.train;
+
+import dev.qat.model.Linear;
+import dev.qat.model.Model;
+import dev.qat.model.ModelConfig;
+import dev.qat.model.Positions;
+import dev.qat.model.Slab;
+import dev.qat.ops.Backend;
+import dev.qat.ops.Grid;
+import dev.qat.ops.Meter;
+import dev.qat.ops.Ops;
+import dev.qat.ops.Tape;
+import dev.qat.tensor.Param;
+import dev.qat.tensor.Tensor;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+
+/** The Block-AP step of one random block, timed against its floor: the products at the speed of a large one on the same threads. */
+public final class BlockBench {
+    /** @param gemmFloorMs 3 × the forward products' operations (attention's included) over the measured peak */
+    public record Result(double msPerStep, double gemmFloorMs, double gflop, double peakGflops, double ratio, Map<String, Double> msPerOp) {}
+
+    public record Shape(int dim, int ffn, int heads, int seq, int batch, int bits, int group, int steps) {}
+
+    private static final int PEAK_SIZE = 2048, WARMUP = 5;
+
+    private BlockBench() {}
+
+    public static Result run(Backend backend, Shape s) {
+        ModelConfig c = new ModelConfig("llama", 16, s.dim, s.ffn, 1, s.heads, s.heads, s.dim / s.heads, 1e-5f,
+                new ModelConfig.RopeScaling(10000, "default", 1, 1, 1, 0), s.seq, true, false, false, false, false);
+        Model model = new Model(c, backend.memory());
+        model.randomize(1);
+        var block = model.blocks().getFirst();
+        List<Param> trained = new ArrayList<>(block.linears().stream().map(l -> l.weight).toList());
+        trained.addAll(block.gains());
+        List<Param> scales = quantize(backend, block.linears(), new Grid(s.bits, s.group));
+        AdamW adam = new AdamW(backend, List.of(new AdamW.Group(trained, 1e-5, 0), new AdamW.Group(scales, 1e-4, 0)), AdamW.Config.DEFAULTS);
+        Tensor x = backend.memory().tensor("x", (long) s.batch * s.seq, s.dim), target = backend.memory().tensor("target", x.dims());
+        Tensor key = backend.memory().tensor("key", dev.qat.tensor.DType.I32, 4);
+        backend.memory().set(key, 1, 2, 3, 4);
+        backend.uniform(x, key);
+        backend.uniform(target, key);
+        Positions at = model.positions(s.batch, s.seq);
+        Meter meter = Meter.over(backend);
+        java.util.function.Consumer<Tape> body = t -> {
+            Ops.mse(t, block.forward(t, x, at), target);
+            t.backward();
+            adam.update(t.backend());
+        };
+        double peak = peak(backend);
+        try (Step step = new Step(backend, "step", true, body)) {
+            double[] ms = time(step, adam, backend, s.steps);
+            double[] peaks = {peak, peak(backend)};
+            return result(ms, Math.max(peaks[0], peaks[1]), forwardFlop(step.cost()), perOp(meter, body, adam));
+        }
+    }
+
+    /** Groups run over the flattened matrix, so that every GROUP which divides it can be timed (1376 inputs in groups of 64). */
+    private static List<Param> quantize(Backend backend, List<Linear> linears, Grid grid) {
+        List<Param> scales = Slab.of(backend.memory(), "steps", slab -> {
+            List<Param> all = new ArrayList<>();
+            for (Linear l : linears) {
+                long groups = l.inputs() * l.outputs() / grid.group();
+                all.add(slab.param(l.name + ".step", Param.Kind.SCALE, groups));
+                all.add(slab.param(l.name + ".zero", Param.Kind.ZERO, groups));
+            }
+            return all;
+        });
+        for (int i = 0; i < linears.size(); i++) {
+            Tensor step = scales.get(2 * i).value(), zero = scales.get(2 * i + 1).value();
+            backend.groupRange(step, zero, linears.get(i).weight.value(), grid);
+            linears.get(i).weightSite.add((t, w) -> Ops.fakeQuant(t, w, step, zero, grid));
+        }
+        return scales;
+    }
+
+    private static double[] time(Step step, AdamW adam, Backend backend, int steps) {
+        double[] ms = new double[steps];
+        for (int i = -WARMUP; i < steps; i++) {
+            long start = System.nanoTime();
+            adam.prepare(1);
+            step.run();
+            backend.sync();
+            if (i >= 0) ms[i] = (System.nanoTime() - start) * 1e-6;
+        }
+        return ms;
+    }
+
+    private static double forwardFlop(Step.Cost cost) {
+        return cost.ops().get("linear").flop();
+    }
+
+    private static Result result(double[] ms, double peak, double forward, Map<String, Double> perOp) {
+        Arrays.sort(ms);
+        double median = ms[ms.length / 2], floor = 3 * forward / peak * 1e3;
+        return new Result(median, floor, 3 * forward * 1e-9, peak * 1e-9, median / floor, perOp);
+    }
+
+    /** Operations per second of a 2048³ product, the best of several. */
+    private static double peak(Backend backend) {
+        var m = backend.memory();
+        Tensor a = m.tensor("a", PEAK_SIZE, PEAK_SIZE), b = m.tensor("b", a.dims()), y = m.tensor("y", a.dims());
+        backend.fill(a, 0.5f);
+        backend.fill(b, 0.25f);
+        double best = Double.MAX_VALUE;
+        for (int i = 0; i < 6; i++) {
+            long start = System.nanoTime();
+            backend.linear(y, a, b, null, null);
+            backend.sync();
+            best = Math.min(best, (System.nanoTime() - start) * 1e-9);
+        }
+        for (Tensor t : List.of(a, b, y)) m.free(t.address);
+        return 2.0 * PEAK_SIZE * PEAK_SIZE * PEAK_SIZE / best;
+    }
+
+    /** Milliseconds per op in one step, metered in a run of its own so that the meter costs the timing nothing. */
+    private static Map<String, Double> perOp(Meter meter, java.util.function.Consumer<Tape> body, AdamW adam) {
+        int runs = 5;
+        var costs = new java.util.TreeMap<String, Double>();
+        try (Step step = new Step(meter.backend(), "metered step", true, body)) {
+            for (int i = 0; i < runs; i++) {
+                adam.prepare(1);
+                step.run();
+            }
+        }
+        meter.costs().forEach((op, cost) -> costs.put(op, Math.round(1e5 * cost.seconds() / runs) / 100.0));
+        return costs;
+    }
+}

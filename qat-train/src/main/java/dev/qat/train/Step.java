@@ -1,0 +1,63 @@
+package dev.qat.train;
+
+import dev.qat.ops.Backend;
+import dev.qat.ops.Meter;
+import dev.qat.ops.Tape;
+import dev.qat.tensor.Arena;
+import dev.qat.tensor.ShapeMemory;
+import java.util.function.Consumer;
+
+/**
+ * One step of a run, ready to be repeated: it is first run on shapes alone, which gives the exact memory, operations and bytes,
+ * and the arena of exactly that size.
+ */
+public final class Step implements AutoCloseable {
+    /** What one step needs: arena bytes, operations of its products, bytes its ops touch. */
+    public record Cost(long arenaBytes, double flop, double bytes, java.util.List<Arena.Row> owners, java.util.Map<String, Meter.Cost> ops) {}
+
+    private final Tape tape;
+    private final Backend backend;
+    private final Arena arena;
+    private final long slab;
+    private final boolean record;
+    private final Consumer<Tape> body;
+    private final Cost cost;
+
+    public Step(Backend backend, String owner, boolean record, Consumer<Tape> body) {
+        this.backend = backend;
+        this.record = record;
+        this.body = body;
+        this.cost = cost(backend, record, body);
+        int before = backend.memory().slabs().size();
+        this.arena = Arena.of(backend.memory(), owner, cost.arenaBytes);
+        this.slab = backend.memory().slabs().get(before).address();
+        this.tape = new Tape(backend, arena);
+    }
+
+    /** Runs the body once on shapes. */
+    public static Cost cost(Backend backend, boolean record, Consumer<Tape> body) {
+        Meter meter = Meter.shape(backend.operand(), new ShapeMemory(256));
+        Tape shape = new Tape(meter.backend(), Arena.counting());
+        shape.begin(record);
+        body.accept(shape);
+        return new Cost(shape.arena().peak(), meter.flop(), meter.bytes(), shape.arena().peakTable(), meter.costs());
+    }
+
+    public Cost cost() {
+        return cost;
+    }
+
+    public Tape tape() {
+        return tape;
+    }
+
+    public void run() {
+        tape.begin(record);
+        body.accept(tape);
+    }
+
+    @Override
+    public void close() {
+        backend.memory().free(slab);
+    }
+}
