@@ -8,6 +8,9 @@
 //   cpAsync16 Commit Wait  16 bytes from global to shared memory while the thread goes on (cp.async)
 //   ldmatrix4 ldmatrix4t   four 8x8 matrices of 16-bit values from shared memory to fragments (ldmatrix.x4[.trans])
 //   mma16816               D (16, 8) += A (16, 16) B (16, 8), bf16 operands, fp32 sums (mma.sync.m16n8k16)
+//   get4 put4 give4         four elements of an fp32 or BF16 tensor, 16 bytes at once where rows allow; give4 writes or adds
+//   least most clamp        of floats, a NaN stays one      lanesSum, blockMin, RowSum   more fixed-order reductions
+//   philox unit             counter-based random numbers, the same as dev.qat.ops.Philox
 //
 // The words below the line are instructions that C++ cannot say. On the device they are inline PTX (sm_80 and newer);
 // under QAT_SIMT the tests' stand-in brings their C++ twins, and nothing else of a kernel differs.
@@ -131,3 +134,109 @@ __device__ __forceinline__ float blockMax(float v) {
     __syncthreads();
     return max;
 }
+
+// ---- four at a time -----------------------------------------------------------------------------------------------
+// A kernel over fp32 or BF16 (half) tensors takes four elements a thread: 16 bytes (8 of BF16) at once where `wide` says
+// that every row begins on such an address, one by one otherwise and in the last, shorter part of a row.
+
+#define INF __int_as_float(0x7f800000)
+#define NOT_A_NUMBER __int_as_float(0x7fffffff)
+
+__device__ __forceinline__ i64 globalThread() { return (i64) blockIdx.x * blockDim.x + threadIdx.x; }
+
+// how many of the four elements from `at` on there are
+__device__ __forceinline__ int countOf(i64 end, i64 at) { return end - at < 4 ? (int) (end - at) : 4; }
+
+__device__ __forceinline__ float get1(const void* p, i64 i, int half) {
+    return half ? toFloat(((const bf16*) p)[i]) : ((const float*) p)[i];
+}
+__device__ __forceinline__ void put1(void* p, i64 i, float v, int half) {
+    if (half) ((bf16*) p)[i] = toBf16(v);
+    else ((float*) p)[i] = v;
+}
+
+// v = p[i .. i+count), zeros beyond
+__device__ __forceinline__ void get4(float (&v)[4], const void* p, i64 i, int count, int wide, int half = 0) {
+    if (!wide || count < 4) {
+        #pragma unroll
+        for (int k = 0; k < 4; k++) v[k] = k < count ? get1(p, i + k, half) : 0;
+    } else if (half) {
+        uint2 u = *(const uint2*) ((const bf16*) p + i);
+        v[0] = low(u.x), v[1] = high(u.x), v[2] = low(u.y), v[3] = high(u.y);
+    } else {
+        float4 f = load4((const float*) p + i);
+        v[0] = f.x, v[1] = f.y, v[2] = f.z, v[3] = f.w;
+    }
+}
+
+// p[i .. i+count) = v
+__device__ __forceinline__ void put4(void* p, i64 i, const float (&v)[4], int count, int wide, int half = 0) {
+    if (!wide || count < 4) {
+        #pragma unroll
+        for (int k = 0; k < 4; k++) if (k < count) put1(p, i + k, v[k], half);
+    } else if (half) *(uint2*) ((bf16*) p + i) = make_uint2(packBf16(v[0], v[1]), packBf16(v[2], v[3]));
+    else store4((float*) p + i, make_float4(v[0], v[1], v[2], v[3]));
+}
+
+// the same where acc says whether it is written or added
+__device__ __forceinline__ void give4(float* p, i64 i, const float (&v)[4], int count, int wide, int acc) {
+    float sum[4] = {};
+    if (acc) get4(sum, p, i, count, wide);
+    #pragma unroll
+    for (int k = 0; k < 4; k++) sum[k] = acc ? sum[k] + v[k] : v[k];
+    put4(p, i, sum, count, wide);
+}
+
+// ---- more words ---------------------------------------------------------------------------------------------------
+
+// A NaN stays one, where fminf and fmaxf would hide it.
+__device__ __forceinline__ float least(float a, float b) { return a < b || a != a ? a : b; }
+__device__ __forceinline__ float most(float a, float b) { return a > b || a != a ? a : b; }
+__device__ __forceinline__ float clamp(float v, float from, float to) { return v < from ? from : v > to ? to : v; }
+
+// the sum over `lanes` neighbours, a power of two of them; every lane of the warp must call it
+__device__ __forceinline__ float lanesSum(float v, int lanes) {
+    for (int d = lanes / 2; d > 0; d /= 2) v += __shfl_xor_sync(FULL, v, d);
+    return v;
+}
+
+// the four words of Philox4x32-10 (Salmon et al., SC 2011) at counter (low half of index, c1, c2, high half) under key (k0, k1)
+__device__ __forceinline__ void philox(unsigned (&c)[4], unsigned k0, unsigned k1, i64 index, unsigned c1, unsigned c2) {
+    c[0] = (unsigned) index, c[1] = c1, c[2] = c2, c[3] = (unsigned) (index >> 32);
+    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+        unsigned a = 0xD2511F53u * c[0], b = 0xCD9E8D57u * c[2];
+        unsigned ah = __umulhi(0xD2511F53u, c[0]), bh = __umulhi(0xCD9E8D57u, c[2]);
+        c[0] = bh ^ c[1] ^ k0, c[2] = ah ^ c[3] ^ k1;
+        c[1] = b, c[3] = a;
+    }
+}
+__device__ __forceinline__ float unit(unsigned word) { return (word >> 8) * 0x1p-24f; }
+
+__device__ __forceinline__ int blockMin(int v) {
+    __shared__ int parts[WARP];
+    for (int d = WARP / 2; d > 0; d /= 2) v = min(v, __shfl_xor_sync(FULL, v, d));
+    if (LANE == 0) parts[threadIdx.x / WARP] = v;
+    __syncthreads();
+    int least = parts[0];
+    for (int w = 1; w < blockDim.x / WARP; w++) least = min(least, parts[w]);
+    __syncthreads();
+    return least;
+}
+
+// max z and Σ exp((z − max) / tau) of a row that a block shares, in one pass: a running maximum shrinks what was summed before
+struct RowSum {
+    float max, sum;
+
+    __device__ RowSum(const float* z, int V, int wide, float tau = 1) {
+        float mine = 0, top = -INF;
+        for (int i = 4 * threadIdx.x; i < V; i += 4 * blockDim.x) {
+            float v[4], before = top;
+            get4(v, z, i, V - i, wide);
+            for (int k = 0; k < 4; k++) if (i + k < V) top = fmaxf(top, v[k]);
+            mine *= expf((before - top) / tau);
+            for (int k = 0; k < 4; k++) if (i + k < V) mine += expf((v[k] - top) / tau);
+        }
+        max = blockMax(top);
+        sum = blockSum(top == -INF ? mine : mine * expf((top - max) / tau));
+    }
+};

@@ -7,7 +7,9 @@ import java.util.Arrays;
 final class Choice {
     private Choice() {}
 
+    /** −1 if a logit is NaN. */
     static int draw(long logits, int v, Sampling how, float uniform) {
+        for (int i = 0; i < v; i++) if (Float.isNaN(Lanes.get(logits + 4L * i))) return -1;
         if (how.temperature() == 0) return Losses.argmax(logits, v);
         long[] order = ranked(logits, v);
         int keep = how.topK() == 0 ? v : Math.min(how.topK(), v);

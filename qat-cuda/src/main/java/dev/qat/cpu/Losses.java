@@ -114,11 +114,11 @@ final class Losses {
 
     /** log Σ exp of x/τ */
     private static float scaledLse(long x, long v, float tau) {
-        float max = Attention.maxOf(x, v) / tau;
+        float inv = 1 / tau, max = Attention.maxOf(x, v) * inv;
         FloatVector sum = zero();
         for (long i = 0; i < v; i += L) {
             VectorMask<Float> k = tail(v - i);
-            sum = sum.add(zero().blend(Lanes.exp(load(x + 4 * i, k).div(tau).sub(max)), k));
+            sum = sum.add(zero().blend(Lanes.exp(load(x + 4 * i, k).mul(inv).sub(max)), k));
         }
         return (float) (max + Math.log(Lanes.sum(sum)));
     }

@@ -88,16 +88,16 @@ final class ReferenceLosses {
         return tau * tau * (student + teacher) / 2;
     }
 
-    /** Rows whose target is negative are all zeros; of equal logits the first is preferred. */
+    /** A negative target has no −log S, which is 0 then; of equal logits the first is preferred. */
     static void compare(Tensor stats, Tensor x, Tensor w, Tensor tx, Tensor tw, Tensor targets) {
         for (long n = 0; n < x.rows(); n++) {
             int target = HostMemory.getInt(targets, n);
-            double[] ls = logSoftmax(logits(x, n, w), 1), lt = logSoftmax(logits(tx, n, tw), 1);
+            double[] s = logits(x, n, w), t = logits(tx, n, tw), ls = logSoftmax(s, 1), lt = logSoftmax(t, 1);
             double divergence = 0;
             for (int k = 0; k < ls.length; k++) divergence += Math.exp(lt[k]) * (lt[k] - ls[k]);
             put(stats, 3 * n, target < 0 ? 0 : -ls[target]);
-            put(stats, 3 * n + 1, target < 0 ? 0 : divergence);
-            put(stats, 3 * n + 2, target >= 0 && largest(ls) == largest(lt) ? 1 : 0);
+            put(stats, 3 * n + 1, divergence);
+            put(stats, 3 * n + 2, largest(s) == largest(t) ? 1 : 0);
         }
     }
 

@@ -1,7 +1,8 @@
 package dev.qat.cuda;
 
+import dev.qat.tensor.Memory;
 import java.lang.foreign.MemorySegment;
-import java.util.function.Function;
+import java.util.List;
 
 /**
  * A CUDA device, as thin as it can be: memory by address, kernels by name, products, events, captured graphs.
@@ -46,7 +47,7 @@ public interface Device extends AutoCloseable {
     }
 
     /** Bytes of device memory, as the driver counts them for all processes. */
-    record Memory(long free, long total) {}
+    record Room(long free, long total) {}
 
     /** What is known of a device; clocks in kHz, as the driver says them (0 where it does not). */
     record Properties(String name, int major, int minor, int multiprocessors, int clock, int memoryClock, int memoryBits,
@@ -94,7 +95,7 @@ public interface Device extends AutoCloseable {
 
     Properties properties();
 
-    Memory memory();
+    Room room();
 
     /** Device memory, 256-byte aligned and not cleared; the name is for the table of who holds what. */
     long alloc(String name, long bytes);
@@ -133,11 +134,11 @@ public interface Device extends AutoCloseable {
     Kernel kernel(String file, String function);
 
     /** Runs a kernel; arguments in its order: a Long for a pointer or a long long, an Integer, a Float. */
-    void launch(Kernel kernel, Grid grid, Object... args);
+    void launch(Kernel kernel, Blocks blocks, Object... args);
 
     /** Runs a kernel that was compiled without defines. */
-    default void launch(String file, String function, Grid grid, Object... args) {
-        launch(kernel(file, function), grid, args);
+    default void launch(String file, String function, Blocks blocks, Object... args) {
+        launch(kernel(file, function), blocks, args);
     }
 
     /** C = alpha · op(A) op(B) + beta · C for each of a batch.   C (m, n)   op(A) (m, k)   op(B) (k, n) */
@@ -159,11 +160,8 @@ public interface Device extends AutoCloseable {
     /** Waits until everything is done. */
     void sync();
 
-    /** The allocations that are alive, each by name and size, formed by {@code line} and joined, largest first. */
-    String held(Function<Held, String> line);
-
-    /** One live allocation. */
-    record Held(String name, long bytes, boolean pinned) {}
+    /** Who holds which device memory, in order of allocation. */
+    List<Memory.Slab> slabs();
 
     @Override
     void close();

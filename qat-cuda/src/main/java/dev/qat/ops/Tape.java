@@ -73,7 +73,7 @@ public final class Tape {
     }
 
     /** x as products read it: itself, or a copy in the operand type that all products of this step share. */
-    Tensor operand(Tensor x) {
+    public Tensor operand(Tensor x) {
         if (x.type == backend.operand()) return x;
         if (x.operand == null) {
             x.operand = allocOperand(x.name + ".operand", x.dims());

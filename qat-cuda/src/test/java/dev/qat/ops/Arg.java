@@ -4,6 +4,7 @@ import dev.qat.tensor.DType;
 import dev.qat.tensor.PackedWeight;
 import java.util.SplittableRandom;
 import java.util.function.IntFunction;
+import java.util.function.IntToDoubleFunction;
 
 /** One argument of an op's call as a row of the contract describes it: its role, its shape, what it holds. */
 sealed interface Arg {
@@ -11,40 +12,49 @@ sealed interface Arg {
     String name();
 
     /** Floats that are read; {@code operand} ones are stored in the backend's operand type. */
-    record In(String name, boolean operand, float[] values, long... dims) implements Arg {
+    record In(String name, boolean asOperand, float[] values, long... dims) implements Arg {
         In operand() {
             return new In(name, true, values, dims);
         }
 
-        In holding(float... other) {
-            return new In(name, operand, other, dims);
+        /** Half further from zero, for what bends sharply there. */
+        In awayFromZero() {
+            return holding(i -> values[i] + Math.copySign(0.5, values[i]));
         }
 
-        In holding(IntFunction<Double> at) {
+        In holding(float... other) {
+            return new In(name, asOperand, other, dims);
+        }
+
+        In holding(IntToDoubleFunction at) {
             float[] v = new float[values.length];
-            for (int i = 0; i < v.length; i++) v[i] = at.apply(i).floatValue();
+            for (int i = 0; i < v.length; i++) v[i] = (float) at.applyAsDouble(i);
             return holding(v);
         }
     }
 
     /** Floats that are read and overwritten, as by an optimizer. */
-    record Kept(String name, boolean exact, float[] values, long... dims) implements Arg {}
+    record Kept(String name, boolean sameBits, float[] values, long... dims) implements Arg {
+        Kept exact() {
+            return new Kept(name, true, values, dims);
+        }
+    }
 
     record Ints(String name, int[] values, long... dims) implements Arg {}
 
-    /** What is written, all of it; {@code exact}: with the same bits on every backend. Type null: the operand type. */
-    record Out(String name, DType type, boolean exact, long... dims) implements Arg {
+    /** What is written, all of it; {@code sameBits}: with the same bits on every backend. Type null: the operand type. */
+    record Out(String name, DType type, boolean sameBits, long... dims) implements Arg {
         Out exact() {
             return new Out(name, type, true, dims);
         }
 
         Out operand() {
-            return new Out(name, null, exact, dims);
+            return new Out(name, null, sameBits, dims);
         }
     }
 
     /** A {@link Grad}, to be written, added to, or frozen. */
-    record Slope(String name, boolean exact, long... dims) implements Arg {
+    record Slope(String name, boolean sameBits, long... dims) implements Arg {
         Slope exact() {
             return new Slope(name, true, dims);
         }

@@ -80,9 +80,9 @@ final class Bench {
 
     private Object argument(Case c, Arg a, Manner manner) {
         return switch (a) {
-            case Arg.In in -> place(in.name(), in.operand() ? backend.operand() : DType.F32, in.values(), manner, true, false, in.dims());
+            case Arg.In in -> place(in.name(), in.asOperand() ? backend.operand() : DType.F32, in.values(), manner, true, false, in.dims());
             case Arg.Kept k -> place(k.name(), DType.F32, k.values(), manner, true, true, k.dims());
-            case Arg.Ints n -> place(n.name(), DType.I32, bytes(n.values()), manner, true, false, n.dims());
+            case Arg.Ints n -> placeBytes(n.name(), DType.I32, bytes(n.values()), manner, true, false, n.dims());
             case Arg.Out o -> place(o.name(), o.type() == null ? backend.operand() : o.type(), null, manner, false, true, o.dims());
             case Arg.Scratch s -> place(s.name(), DType.F32, null, manner, false, false, s.dims());
             case Arg.Slope d -> gradient(c, d, manner);
@@ -110,17 +110,17 @@ final class Bench {
 
     private PackedWeight packed(Arg.Codes p, Manner manner) {
         long groups = p.cols() / p.group();
-        Tensor words = place(p.name() + ".words", DType.I32, p.out() ? null : bytes(p.words()), manner, !p.out(), p.out(), p.rows(), p.wordsPerRow());
+        Tensor words = placeBytes(p.name() + ".words", DType.I32, p.out() ? null : bytes(p.words()), manner, !p.out(), p.out(), p.rows(), p.wordsPerRow());
         Tensor step = place(p.name() + ".step", DType.F32, p.out() ? null : p.step(), manner, !p.out(), p.out(), p.rows(), groups);
         Tensor zero = place(p.name() + ".zero", DType.F32, p.out() ? null : p.zero(), manner, !p.out(), p.out(), p.rows(), groups);
         return new PackedWeight(p.name(), p.bits(), p.group(), p.cols(), words, step, zero, null);
     }
 
     private Tensor place(String name, DType type, float[] values, Manner manner, boolean read, boolean written, long... dims) {
-        return place(name, type, values == null ? null : bytes(type, values), manner, read, written, dims);
+        return placeBytes(name, type, values == null ? null : bytes(type, values), manner, read, written, dims);
     }
 
-    private Tensor place(String name, DType type, byte[] bytes, Manner manner, boolean read, boolean written, long... dims) {
+    private Tensor placeBytes(String name, DType type, byte[] bytes, Manner manner, boolean read, boolean written, long... dims) {
         for (Placed p : placed) if (p.name.equals(name)) return p.tensor;    // an input that shares its memory with a gradient
         int front = GUARD + manner.shift * type.bytes, size = Values.count(dims) * type.bytes;
         byte[] before = new byte[front + size + GUARD];

@@ -37,10 +37,16 @@ final class Past {
         return new Arg.In(name, false, Values.of(v.length, i -> v[i]), out.dims());
     }
 
-    /** Some gradient of an output of the forward. */
-    Arg.In of(String name) {
-        Arg.Out out = forward.arg(name);
-        return Arg.in("d" + name, out.dims());
+    /** Some gradient dy of an output of the forward. */
+    Arg.In dy(String output) {
+        Arg.Out out = forward.arg(output);
+        return Arg.in("dy", out.dims());
+    }
+
+    /** Scratch as large as an output of the forward. */
+    Arg.Scratch scratchLike(String name, String output) {
+        Arg.Out out = forward.arg(output);
+        return Arg.scratch(name, out.dims());
     }
 
     /** Where the gradient of an input of the forward goes. */

@@ -24,6 +24,8 @@ final class Row {
     ToDoubleFunction<Size> depth = s -> 1;
     /** Whether a device may round inside the op to its operand type. */
     boolean product;
+    /** Errors are never measured against less than this: for ops whose result is a small difference of large numbers. */
+    double floor;
     /** How the gradients this op gives are proven; null where it gives none. */
     Proof proof;
     /** For a loss: its gradients are those of lossScale · Σ loss. */
@@ -75,6 +77,11 @@ final class Row {
         return this;
     }
 
+    Row floor(double least) {
+        floor = least;
+        return this;
+    }
+
     Row straightThrough() {
         proof = Proof.STRAIGHT_THROUGH;
         return this;
@@ -86,9 +93,10 @@ final class Row {
         return this;
     }
 
-    Row only(Special... these) {
-        specials = List.of(these);
-        return this;
+    /** The common values and these, but not the huge ones. */
+    Row notHugeBut(Special... these) {
+        specials = Special.COMMON;
+        return also(these);
     }
 
     Row also(Special... more) {
@@ -133,7 +141,7 @@ final class Row {
     private static Arg with(Special special, Arg a) {
         return switch (a) {
             case Arg.In in -> in.holding(special.f().apply(in.name(), in.values()));
-            case Arg.Kept k -> new Arg.Kept(k.name(), k.exact(), special.f().apply(k.name(), k.values()), k.dims());
+            case Arg.Kept k -> new Arg.Kept(k.name(), k.sameBits(), special.f().apply(k.name(), k.values()), k.dims());
             default -> a;
         };
     }

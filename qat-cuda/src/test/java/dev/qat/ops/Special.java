@@ -22,7 +22,12 @@ record Special(String name, double scale, BiFunction<String, float[], float[]> f
     static final List<Special> COMMON = List.of(ZEROS, EQUAL, POSITIVE, NEGATIVE, TINY);
 
     static Special huge(float factor) {
-        return each("huge", 0, v -> v * factor);
+        return each("huge", 1, v -> v * factor);
+    }
+
+    /** One argument scaled, the others as they are. */
+    static Special scaled(String arg, float factor) {
+        return new Special(arg + " times " + factor, 1, (name, v) -> name.equals(arg) ? Values.of(v.length, i -> (double) v[i] * factor) : v);
     }
 
     interface Each {
@@ -45,9 +50,9 @@ record Special(String name, double scale, BiFunction<String, float[], float[]> f
         });
     }
 
-    record Named(String arg, java.util.function.IntFunction<Double> at) {}
+    record Named(String arg, java.util.function.IntToDoubleFunction at) {}
 
-    static Named named(String arg, java.util.function.IntFunction<Double> at) {
+    static Named named(String arg, java.util.function.IntToDoubleFunction at) {
         return new Named(arg, at);
     }
 }

@@ -1,7 +1,7 @@
 package dev.qat.ops;
 
 import java.util.SplittableRandom;
-import java.util.function.IntFunction;
+import java.util.function.IntToDoubleFunction;
 
 /** Numbers that tests feed to ops: always the same for the same name, on a grid of 2⁻¹³ so that small steps away are exact. */
 final class Values {
@@ -13,9 +13,9 @@ final class Values {
         return Math.toIntExact(n);
     }
 
-    static float[] of(int n, IntFunction<Double> at) {
+    static float[] of(int n, IntToDoubleFunction at) {
         float[] v = new float[n];
-        for (int i = 0; i < n; i++) v[i] = at.apply(i).floatValue();
+        for (int i = 0; i < n; i++) v[i] = (float) at.applyAsDouble(i);
         return v;
     }
 

@@ -50,6 +50,14 @@ public final class HfModelDir implements AutoCloseable {
         }
     }
 
+    /** Opens a directory for what it says about a model: config, tokenizer, special ids. It may have no weights yet. */
+    public static HfModelDir describe(Path dir) {
+        if (!Files.isDirectory(dir)) {
+            throw Fail.data("%s: no such model directory; give the folder that holds config.json", dir);
+        }
+        return new HfModelDir(dir);
+    }
+
     private static JsonNode readConfig(Path dir) {
         Path file = dir.resolve("config.json");
         if (!Files.isRegularFile(file)) {

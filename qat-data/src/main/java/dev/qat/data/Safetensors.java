@@ -20,7 +20,7 @@ import java.util.Map;
  */
 public final class Safetensors implements AutoCloseable {
     /** One tensor: its bytes lie at [begin, end) counted from the start of the data.   shape: as stored, row-major. */
-    public record Entry(String name, Dtype dtype, long[] shape, long begin, long end) {
+    public record Entry(String name, StoredType dtype, long[] shape, long begin, long end) {
         @Override
         public long[] shape() {
             return shape.clone();

@@ -91,7 +91,7 @@ final class SafetensorsHeader {
     }
 
     private Entry readEntry(JsonParser p, String name) throws IOException {
-        Dtype dtype = null;
+        StoredType dtype = null;
         long[] shape = null, offsets = null;
         while (p.nextToken() == JsonToken.FIELD_NAME) {
             String key = p.currentName();
@@ -111,10 +111,10 @@ final class SafetensorsHeader {
         return entry;
     }
 
-    private Dtype readDtype(JsonParser p, String name) throws IOException {
+    private StoredType readDtype(JsonParser p, String name) throws IOException {
         String text = p.currentToken() == JsonToken.VALUE_STRING ? p.getText() : "not a text";
-        for (Dtype d : Dtype.values()) if (d.name().equals(text)) return d;
-        throw corrupt("tensor %s has dtype %s, expected one of %s", shown(name), shown(text), List.of(Dtype.values()));
+        for (StoredType d : StoredType.values()) if (d.name().equals(text)) return d;
+        throw corrupt("tensor %s has dtype %s, expected one of %s", shown(name), shown(text), List.of(StoredType.values()));
     }
 
     private long[] readLongs(JsonParser p, String name, String key, int most) throws IOException {

@@ -20,7 +20,7 @@ import java.util.Set;
  */
 public final class SafetensorsWriter implements AutoCloseable {
     /** A tensor to come.   shape: row-major, empty for a scalar. */
-    public record Slot(String name, Dtype dtype, long... shape) {
+    public record Slot(String name, StoredType dtype, long... shape) {
         public Slot {
             Fail.unless(!name.isEmpty() && !name.equals("__metadata__"), "a tensor cannot be named '%s'", name);
             for (long d : shape) Fail.unless(d >= 0, "tensor %s has the negative dimension %d", name, d);

@@ -73,7 +73,7 @@ public final class TokenShards implements AutoCloseable {
     public void read(int[] ids, int offset, int length, long from) {
         Fail.unless(from >= 0 && length >= 0 && length <= count - from, "tokens %d to %d are read of %d", from, from + length, count);
         for (Shard s : shards) {
-            int size = (int) Math.clamp(s.count - from, 0, length);
+            int size = Math.clamp(s.count - from, 0, length);
             if (from < s.count) copy(ids, offset, size, s, from);
             offset += size;
             length -= size;

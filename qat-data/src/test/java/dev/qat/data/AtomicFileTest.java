@@ -89,7 +89,7 @@ class AtomicFileTest {
     /** The child of the test above: writes 4 MB of tensors where 256 KB may be written. */
     static final class FullDisk {
         public static void main(String[] args) {
-            var slot = new SafetensorsWriter.Slot("w", Dtype.F32, 1024, 1024);
+            var slot = new SafetensorsWriter.Slot("w", StoredType.F32, 1024, 1024);
             try (var out = SafetensorsWriter.open(Path.of(args[0]), List.of(slot), Map.of())) {
                 out.writeFloats("w", MemorySegment.ofArray(new float[1 << 20]));
                 out.finish();

@@ -35,7 +35,7 @@ class HfModelDirTest {
     }
 
     private void shard(String file, String tensor, float... values) {
-        try (var out = SafetensorsWriter.open(dir.resolve(file), List.of(new Slot(tensor, Dtype.F32, values.length)), Map.of())) {
+        try (var out = SafetensorsWriter.open(dir.resolve(file), List.of(new Slot(tensor, StoredType.F32, values.length)), Map.of())) {
             out.writeFloats(tensor, MemorySegment.ofArray(values));
             out.finish();
         }
@@ -140,17 +140,17 @@ class HfModelDirTest {
             assertEquals(64, sharded.length());
             assertEquals(sharded, model.fingerprint());
         }
-        assertEquals(sharded, single(Dtype.F32, new long[] {2}, "b", 3, 4), "one file instead of two");
+        assertEquals(sharded, single(StoredType.F32, new long[] {2}, "b", 3, 4), "one file instead of two");
         prints.add(sharded);
-        assertTrue(prints.add(single(Dtype.F32, new long[] {2}, "b", 3, 5)), "a value");
-        assertTrue(prints.add(single(Dtype.F32, new long[] {1, 2}, "b", 3, 4)), "a shape");
-        assertTrue(prints.add(single(Dtype.F32, new long[] {2}, "c", 3, 4)), "a name");
-        assertTrue(prints.add(single(Dtype.BF16, new long[] {2}, "b", 3, 4)), "a dtype");
+        assertTrue(prints.add(single(StoredType.F32, new long[] {2}, "b", 3, 5)), "a value");
+        assertTrue(prints.add(single(StoredType.F32, new long[] {1, 2}, "b", 3, 4)), "a shape");
+        assertTrue(prints.add(single(StoredType.F32, new long[] {2}, "c", 3, 4)), "a name");
+        assertTrue(prints.add(single(StoredType.BF16, new long[] {2}, "b", 3, 4)), "a dtype");
     }
 
-    private String single(Dtype dtype, long[] shape, String second, float... values) {
+    private String single(StoredType dtype, long[] shape, String second, float... values) {
         try (var out = SafetensorsWriter.open(dir.resolve(HfModelDir.SINGLE),
-                List.of(new Slot(second, dtype, shape), new Slot("a", Dtype.F32, 2)), Map.of())) {
+                List.of(new Slot(second, dtype, shape), new Slot("a", StoredType.F32, 2)), Map.of())) {
             out.writeFloats(second, MemorySegment.ofArray(values));
             out.writeFloats("a", MemorySegment.ofArray(new float[] {1, 2}));
             out.finish();

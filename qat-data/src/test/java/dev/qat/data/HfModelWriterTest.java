@@ -21,8 +21,8 @@ import org.junit.jupiter.api.io.TempDir;
 
 class HfModelWriterTest {
     private static final JsonNode CONFIG = Json.MAPPER.createObjectNode().put("model_type", "llama").put("vocab_size", 4);
-    private static final List<Slot> SLOTS = List.of(new Slot("a", Dtype.F32, 4), new Slot("b", Dtype.BF16, 4),
-            new Slot("c", Dtype.F16, 2, 2), new Slot("d", Dtype.F32, 8));
+    private static final List<Slot> SLOTS = List.of(new Slot("a", StoredType.F32, 4), new Slot("b", StoredType.BF16, 4),
+            new Slot("c", StoredType.F16, 2, 2), new Slot("d", StoredType.F32, 8));
 
     @TempDir
     Path dir;

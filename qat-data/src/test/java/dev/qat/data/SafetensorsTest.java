@@ -51,8 +51,8 @@ class SafetensorsTest {
     void writesAndReadsEveryFormatBack() {
         Path file = dir.resolve("m.safetensors");
         int[] codes = {1, -2, 3};
-        List<Slot> slots = List.of(new Slot("f32", Dtype.F32, 2, 2), new Slot("bf16", Dtype.BF16, 3), new Slot("f16", Dtype.F16, 1, 3),
-                new Slot("codes", Dtype.I32, 3), new Slot("scalar", Dtype.F32), new Slot("empty", Dtype.F32, 0, 7));
+        List<Slot> slots = List.of(new Slot("f32", StoredType.F32, 2, 2), new Slot("bf16", StoredType.BF16, 3), new Slot("f16", StoredType.F16, 1, 3),
+                new Slot("codes", StoredType.I32, 3), new Slot("scalar", StoredType.F32), new Slot("empty", StoredType.F32, 0, 7));
         try (SafetensorsWriter out = SafetensorsWriter.open(file, slots, Map.of("made_by", "test"))) {
             out.writeFloats("f32", segment(1, 2, 3, Float.MIN_VALUE));
             out.writeFloats("bf16", segment(1, -0.5f, 1 / 3f));
@@ -80,7 +80,7 @@ class SafetensorsTest {
     void theDataStartsAtAMultipleOf8AndTheHeaderIsPaddedWithSpaces() throws IOException {
         for (int i = 1; i <= 9; i++) {
             Path file = dir.resolve("n" + i);
-            Slot slot = new Slot("x".repeat(i), Dtype.U8, 1);
+            Slot slot = new Slot("x".repeat(i), StoredType.U8, 1);
             try (SafetensorsWriter out = SafetensorsWriter.open(file, List.of(slot), Map.of())) {
                 out.write(slot.name(), MemorySegment.ofArray(new byte[] {42}));
                 out.finish();
@@ -100,7 +100,7 @@ class SafetensorsTest {
         float[] values = new float[(1 << 20) + 12345];
         for (int i = 0; i < values.length; i++) values[i] = (i % 256) / 8f; // exact in bf16
         Path file = dir.resolve("m");
-        try (SafetensorsWriter out = SafetensorsWriter.open(file, List.of(new Slot("w", Dtype.BF16, values.length)), Map.of());
+        try (SafetensorsWriter out = SafetensorsWriter.open(file, List.of(new Slot("w", StoredType.BF16, values.length)), Map.of());
                 Arena arena = Arena.ofConfined()) {
             out.writeFloats("w", arena.allocateFrom(ValueLayout.JAVA_FLOAT, values));
             out.finish();
@@ -115,7 +115,7 @@ class SafetensorsTest {
     @Test
     void nothingIsLeftWhenAWriterStopsEarly() throws IOException {
         Path file = dir.resolve("m.safetensors");
-        List<Slot> slots = List.of(new Slot("a", Dtype.F32, 2), new Slot("b", Dtype.F32, 2));
+        List<Slot> slots = List.of(new Slot("a", StoredType.F32, 2), new Slot("b", StoredType.F32, 2));
         try (SafetensorsWriter out = SafetensorsWriter.open(file, slots, Map.of())) {
             out.writeFloats("a", segment(1, 2));
             assertThrows(Fail.class, () -> out.writeFloats("c", segment(1, 2)), "not announced");

@@ -22,12 +22,12 @@ import picocli.CommandLine.UnmatchedArgumentException;
 @Command(name = "qat", mixinStandardHelpOptions = true, versionProvider = Main.Version.class,
         synopsisHeading = "", customSynopsis = "qat VERB [recipe.yaml] [key=value ...]",
         header = {"Quantization-aware training of large language models on the JVM.", ""},
-        commandListHeading = "%nVerbs:%n",
+        optionListHeading = "%n", commandListHeading = "%nVerbs:%n",
         footer = {"", "A recipe is a YAML file; key=value words override it, as in train.epochs=3.",
                 "'qat VERB --help' says more about a verb."})
 public final class Main implements Callable<Integer> {
     /** Every verb: a {@code @Command} class that is {@code Callable<Integer>} or {@code Runnable}, with a plain constructor. */
-    private static final List<Class<?>> VERBS = List.of(Doctor.class);
+    private static final List<Class<?>> VERBS = List.of(Train.class, Doctor.class);
 
     @Spec
     private CommandSpec spec;

@@ -46,6 +46,10 @@ final class ProgressLine implements Progress {
     @Override
     public void close() {
         bar.close();
+        synchronized (out) {
+            out.println();
+            out.flush();
+        }
     }
 
     private static String layOut(ProgressState state, int columns, boolean draws) {
@@ -92,12 +96,8 @@ final class ProgressLine implements Progress {
             }
         }
 
+        /** The library forgets this call for a bar that closes before its first tick, so the line is ended above. */
         @Override
-        public void close() {
-            synchronized (out) {
-                out.println();
-                out.flush();
-            }
-        }
+        public void close() {}
     }
 }

@@ -3,6 +3,7 @@ package dev.qat.cli;
 import com.fasterxml.jackson.core.JsonLocation;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.core.JsonToken;
+import com.fasterxml.jackson.core.io.ContentReference;
 import com.fasterxml.jackson.dataformat.yaml.YAMLFactory;
 import com.fasterxml.jackson.dataformat.yaml.YAMLParser;
 import java.io.IOException;
@@ -12,6 +13,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.function.Function;
+import org.yaml.snakeyaml.error.MarkedYAMLException;
 
 /**
  * Reads YAML text into a tree that remembers where each part stood.
@@ -50,12 +52,24 @@ final class Yaml {
             if (in.nextToken() != null) mistakes.add(yaml.here(), "a second document starts, expected one per file");
             return Optional.of(root);
         } catch (JsonProcessingException e) {
-            String reason = e.getOriginalMessage().lines().findFirst().orElse("unreadable");
-            mistakes.add(where.apply(e.getLocation()), "not valid YAML: %s", reason);
+            mistakes.add(where.apply(location(e)), "not valid YAML: %s", reason(e));
             return Optional.empty();
         } catch (IOException e) {
             throw new IllegalStateException("reading from a string", e);
         }
+    }
+
+    /** Where the trouble is; Jackson itself gives the place at which the part that holds it began. */
+    private static JsonLocation location(JsonProcessingException e) {
+        if (!(e.getCause() instanceof MarkedYAMLException yaml) || yaml.getProblemMark() == null) return e.getLocation();
+        return new JsonLocation(ContentReference.unknown(), -1, yaml.getProblemMark().getLine() + 1,
+                yaml.getProblemMark().getColumn() + 1);
+    }
+
+    private static String reason(JsonProcessingException e) {
+        String all = e.getCause() instanceof MarkedYAMLException yaml && yaml.getProblem() != null
+                ? yaml.getProblem() : e.getOriginalMessage();
+        return all.lines().findFirst().orElse("unreadable");
     }
 
     private Node node() throws IOException {

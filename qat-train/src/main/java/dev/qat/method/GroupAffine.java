@@ -59,6 +59,11 @@ public final class GroupAffine implements Quantizer {
         return linear;
     }
 
+    /** Gives back the slab of quantizers installed together, once their codes are frozen. */
+    public static void free(Memory memory, List<GroupAffine> installed) {
+        memory.free(installed.getFirst().step.value().address);
+    }
+
     @Override
     public List<Param> params() {
         return List.of(step, zero);

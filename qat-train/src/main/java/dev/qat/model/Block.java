@@ -49,7 +49,7 @@ public final class Block {
     }
 
     /** One new token for each of B sequences, keys and values kept in a cache.   x (B, C) */
-    Tensor decode(Tape t, Tensor x, Cache cache) {
+    public Tensor decode(Tape t, Tensor x, Cache cache) {
         Tensor n = Ops.rmsnorm(t, x, norm1.value(), c.eps());
         Tensor qr = Ops.rope(t, headNorm(t, q.forward(t, n, null), qNorm), cache.table(), cache.positions());
         Tensor kr = Ops.rope(t, headNorm(t, keySite.through(t, k.forward(t, n, null)), kNorm), cache.table(), cache.positions());

@@ -123,7 +123,8 @@ public final class Model {
         return new Positions(B, T, rope, p);
     }
 
-    Tensor rope() {
+    /** (2, context, D/2): cosines, then sines. */
+    public Tensor rope() {
         return rope;
     }
 

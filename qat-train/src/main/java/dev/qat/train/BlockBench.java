@@ -24,7 +24,7 @@ public final class BlockBench {
 
     public record Shape(int dim, int ffn, int heads, int seq, int batch, int bits, int group, int steps) {}
 
-    private static final int PEAK_SIZE = 2048, WARMUP = 5;
+    private static final int WARMUP = 5;
 
     private BlockBench() {}
 
@@ -50,11 +50,11 @@ public final class BlockBench {
             t.backward();
             adam.update(t.backend());
         };
-        double peak = peak(backend);
+        double before = Peak.measure(backend);
         try (Step step = new Step(backend, "step", true, body)) {
             double[] ms = time(step, adam, backend, s.steps);
-            double[] peaks = {peak, peak(backend)};
-            return result(ms, Math.max(peaks[0], peaks[1]), forwardFlop(step.cost()), perOp(meter, body, adam));
+            double peak = Math.max(before, Peak.measure(backend));
+            return result(ms, peak, forwardFlop(step.cost()), perOp(meter, body, adam));
         }
     }
 
@@ -97,23 +97,6 @@ public final class BlockBench {
         Arrays.sort(ms);
         double median = ms[ms.length / 2], floor = 3 * forward / peak * 1e3;
         return new Result(median, floor, 3 * forward * 1e-9, peak * 1e-9, median / floor, perOp);
-    }
-
-    /** Operations per second of a 2048³ product, the best of several. */
-    private static double peak(Backend backend) {
-        var m = backend.memory();
-        Tensor a = m.tensor("a", PEAK_SIZE, PEAK_SIZE), b = m.tensor("b", a.dims()), y = m.tensor("y", a.dims());
-        backend.fill(a, 0.5f);
-        backend.fill(b, 0.25f);
-        double best = Double.MAX_VALUE;
-        for (int i = 0; i < 6; i++) {
-            long start = System.nanoTime();
-            backend.linear(y, a, b, null, null);
-            backend.sync();
-            best = Math.min(best, (System.nanoTime() - start) * 1e-9);
-        }
-        for (Tensor t : List.of(a, b, y)) m.free(t.address);
-        return 2.0 * PEAK_SIZE * PEAK_SIZE * PEAK_SIZE / best;
     }
 
     /** Milliseconds per op in one step, metered in a run of its own so that the meter costs the timing nothing. */

@@ -199,7 +199,7 @@ class RecipeReaderTest {
         "train.clip=NaN     | train.clip: got 'NaN', expected a number",
         "train.clip=1e40    | train.clip: got '1e40', expected a number",
         "data.files={a: b}  | data.files: got a map, expected a list, as in [a, b]",
-        "data.files=[a.txt  | not valid YAML: while parsing a flow sequence",
+        "data.files=[a.txt  | not valid YAML: expected ',' or ']', but got <stream end>",
         "stages.0.groups=1,x | stages.0.groups.1: got 'x', expected a whole number up to 2147483647",
     })
     void mistakenOverridesAreNamed(String override, String message) {
@@ -216,13 +216,13 @@ class RecipeReaderTest {
     @Test
     void yamlThatARecipeDoesNotUseIsRefused() {
         assertEquals("r.yaml:14:1: 'name' is here a second time, first at r.yaml:2:1", refusal(GOOD + "name: again\n"));
-        assertEquals("r.yaml:14:1: a second document starts, expected one per file", refusal(GOOD + "---\nname: two\n")
-                .replaceAll(":1[45]:\\d+: a second", ":14:1: a second"));
+        assertEquals("r.yaml:15:1: a second document starts, expected one per file", refusal(GOOD + "---\nname: two\n"));
         assertEquals("r.yaml:2:7: *x is an alias, which recipes do not use; write the value out",
                 refusal(GOOD.replace("# a recipe", "---").replace("tiny", "*x")).lines().findFirst().orElseThrow());
         assertEquals("r.yaml:2:7: name: has no value; give it one, or take the line out",
                 refusal(GOOD.replace("tiny", "~")));
-        assertEquals("r.yaml:2:1: not valid YAML: ", refusal("data:\n\tfiles: x\n"));
+        assertEquals("r.yaml:2:1: not valid YAML: found character '\\t(TAB)' that cannot start any token."
+                + " (Do not use \\t(TAB) for indentation)", refusal("data:\n\tfiles: x\n"));
         assertTrue(refusal("- a\n- b\n").startsWith("r.yaml:1:1: got a list, expected a map with the keys "));
     }
 

@@ -9,7 +9,7 @@ import java.lang.foreign.MemorySegment;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
 
-class DtypeTest {
+class StoredTypeTest {
     private static final int ALL = 1 << 16;
 
     private static short[] allPatterns() {
@@ -18,13 +18,13 @@ class DtypeTest {
         return patterns;
     }
 
-    private static float[] widened(Dtype dtype, short[] raw) {
+    private static float[] widened(StoredType dtype, short[] raw) {
         float[] floats = new float[raw.length];
         dtype.widen(MemorySegment.ofArray(floats), MemorySegment.ofArray(raw));
         return floats;
     }
 
-    private static short[] narrowed(Dtype dtype, float[] floats) {
+    private static short[] narrowed(StoredType dtype, float[] floats) {
         short[] raw = new short[floats.length];
         dtype.narrow(MemorySegment.ofArray(raw), MemorySegment.ofArray(floats));
         return raw;
@@ -37,19 +37,19 @@ class DtypeTest {
 
     @Test
     void everyF16PatternWidensAsTheJdkSays() {
-        float[] got = widened(Dtype.F16, allPatterns());
+        float[] got = widened(StoredType.F16, allPatterns());
         for (int i = 0; i < ALL; i++) assertSameFloat(Float.float16ToFloat((short) i), got[i], i);
     }
 
     @Test
     void everyBf16PatternIsTheUpperHalfOfAFloat() {
-        float[] got = widened(Dtype.BF16, allPatterns());
+        float[] got = widened(StoredType.BF16, allPatterns());
         for (int i = 0; i < ALL; i++) assertSameFloat(Float.intBitsToFloat(i << 16), got[i], i);
     }
 
     @Test
     void everyHalfPatternSurvivesTheRoundTrip() {
-        for (Dtype dtype : new Dtype[] {Dtype.F16, Dtype.BF16}) {
+        for (StoredType dtype : new StoredType[] {StoredType.F16, StoredType.BF16}) {
             float[] wide = widened(dtype, allPatterns());
             short[] back = narrowed(dtype, wide);
             for (int i = 0; i < ALL; i++) {
@@ -65,22 +65,22 @@ class DtypeTest {
         for (int i = 0; i < 0x7f80; i++) {
             for (int sign : new int[] {0, 0x8000}) {
                 int low = (i | sign) << 16;
-                assertEquals((short) (i | sign), Dtype.toBf16(Float.intBitsToFloat(low + 0x4000)));
-                assertEquals((short) (i | sign), Dtype.toBf16(Float.intBitsToFloat(low + 0x7fff)));
-                assertEquals((short) ((i | sign) + (i & 1)), Dtype.toBf16(Float.intBitsToFloat(low + 0x8000)));
-                assertEquals((short) ((i | sign) + 1), Dtype.toBf16(Float.intBitsToFloat(low + 0x8001)));
+                assertEquals((short) (i | sign), StoredType.toBf16(Float.intBitsToFloat(low + 0x4000)));
+                assertEquals((short) (i | sign), StoredType.toBf16(Float.intBitsToFloat(low + 0x7fff)));
+                assertEquals((short) ((i | sign) + (i & 1)), StoredType.toBf16(Float.intBitsToFloat(low + 0x8000)));
+                assertEquals((short) ((i | sign) + 1), StoredType.toBf16(Float.intBitsToFloat(low + 0x8001)));
             }
         }
     }
 
     @Test
     void bf16KeepsInfinitiesAndEveryNan() {
-        assertEquals((short) 0x7f80, Dtype.toBf16(Float.POSITIVE_INFINITY));
-        assertEquals((short) 0xff80, Dtype.toBf16(Float.NEGATIVE_INFINITY));
-        assertEquals((short) 0x7f80, Dtype.toBf16(Float.MAX_VALUE), "rounds up to infinity, as nearest-even does");
+        assertEquals((short) 0x7f80, StoredType.toBf16(Float.POSITIVE_INFINITY));
+        assertEquals((short) 0xff80, StoredType.toBf16(Float.NEGATIVE_INFINITY));
+        assertEquals((short) 0x7f80, StoredType.toBf16(Float.MAX_VALUE), "rounds up to infinity, as nearest-even does");
         for (int payload = 1; payload < 0x800000; payload = payload * 2 + 1) {
-            short got = Dtype.toBf16(Float.intBitsToFloat(0x7f800000 | payload));
-            assertTrue(Float.isNaN(Dtype.fromBf16(got)), Integer.toHexString(payload));
+            short got = StoredType.toBf16(Float.intBitsToFloat(0x7f800000 | payload));
+            assertTrue(Float.isNaN(StoredType.fromBf16(got)), Integer.toHexString(payload));
         }
     }
 
@@ -89,7 +89,7 @@ class DtypeTest {
         Random random = new Random(1);
         float[] floats = new float[50_000];
         for (int i = 0; i < floats.length; i++) floats[i] = Float.intBitsToFloat(random.nextInt());
-        short[] got = narrowed(Dtype.F16, floats);
+        short[] got = narrowed(StoredType.F16, floats);
         for (int i = 0; i < floats.length; i++) assertEquals(Float.floatToFloat16(floats[i]), got[i]);
     }
 
@@ -98,10 +98,10 @@ class DtypeTest {
         for (int n : new int[] {0, 1, 4095, 4096, 4097, 10_000}) {
             float[] floats = new float[n];
             for (int i = 0; i < n; i++) floats[i] = i - 5000;
-            for (Dtype dtype : new Dtype[] {Dtype.F16, Dtype.BF16}) {
+            for (StoredType dtype : new StoredType[] {StoredType.F16, StoredType.BF16}) {
                 short[] raw = narrowed(dtype, floats);
                 for (int i = 0; i < n; i++) {
-                    short expected = dtype == Dtype.F16 ? Float.floatToFloat16(floats[i]) : Dtype.toBf16(floats[i]);
+                    short expected = dtype == StoredType.F16 ? Float.floatToFloat16(floats[i]) : StoredType.toBf16(floats[i]);
                     assertEquals(expected, raw[i], dtype + " at " + i);
                 }
             }
@@ -111,8 +111,8 @@ class DtypeTest {
     @Test
     void mismatchedCountsAndIntegersAreRefused() {
         MemorySegment two = MemorySegment.ofArray(new float[2]);
-        assertThrows(Fail.class, () -> Dtype.BF16.widen(two, MemorySegment.ofArray(new short[3])));
-        assertThrows(Fail.class, () -> Dtype.F16.narrow(MemorySegment.ofArray(new byte[3]), two));
-        assertThrows(Fail.class, () -> Dtype.I32.widen(two, MemorySegment.ofArray(new int[2])));
+        assertThrows(Fail.class, () -> StoredType.BF16.widen(two, MemorySegment.ofArray(new short[3])));
+        assertThrows(Fail.class, () -> StoredType.F16.narrow(MemorySegment.ofArray(new byte[3]), two));
+        assertThrows(Fail.class, () -> StoredType.I32.widen(two, MemorySegment.ofArray(new int[2])));
     }
 }

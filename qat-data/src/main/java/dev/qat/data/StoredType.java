@@ -6,12 +6,13 @@ import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 
 /**
- * The number formats of a safetensors file, under the names the file itself uses.
+ * The number formats of a safetensors file, under the names the file itself uses: what lies on disk, where
+ * {@link dev.qat.tensor.DType} is what the engine computes with.
  *
  * <p>F32, F16 and BF16 convert to and from fp32: {@code bf16(x)} is the upper half of x's 32 bits, rounded to nearest even.
  * The others (packed codes, indices) are only ever moved as bytes.
  */
-public enum Dtype {
+public enum StoredType {
     F64(8), F32(4), F16(2), BF16(2), F8_E4M3(1), F8_E5M2(1), F8_E8M0(1),
     I64(8), I32(4), I16(2), I8(1), U64(8), U32(4), U16(2), U8(1), BOOL(1);
 
@@ -22,7 +23,7 @@ public enum Dtype {
 
     private final int bytes;
 
-    Dtype(int bytes) {
+    StoredType(int bytes) {
         this.bytes = bytes;
     }
 

@@ -1,0 +1,36 @@
+package dev.qat.data;
+
+import dev.qat.ops.Sampling;
+
+/**
+ * What generation and evaluation see of a language model: scores of given tokens, and decoding one token at a time. The
+ * project's own model implements it, and so can a file run by somebody else's engine; then the same judges measure both.
+ */
+public interface CausalLm extends AutoCloseable {
+    /** V */
+    int vocabulary();
+
+    /** The most tokens a sequence may have. */
+    int context();
+
+    /** nll[b·T + t] = −log p(targets[b·T + t] | ids[b·T .. b·T + t]), 0 where the target is negative.   ids, targets, nll (B·T) */
+    void score(int B, int T, int[] ids, int[] targets, float[] nll);
+
+    /** Decoding of B sequences side by side, each of at most {@code capacity} tokens. */
+    Decoder decoder(int B, int capacity);
+
+    @Override
+    void close();
+
+    /** Keys and values of B sequences, one token longer with every step. */
+    interface Decoder extends AutoCloseable {
+        /**
+         * Takes one token of every sequence and draws the next: next[b] from row b of the logits, with the random number of
+         * (sequence[b], position of the drawn token).   ids, sequence, next (B)
+         */
+        void step(int[] ids, int[] sequence, Sampling sampling, int[] next);
+
+        @Override
+        void close();
+    }
+}

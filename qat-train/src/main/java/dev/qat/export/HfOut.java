@@ -1,0 +1,85 @@
+package dev.qat.export;
+
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import dev.qat.data.StoredType;
+import dev.qat.data.HfModelDir;
+import dev.qat.data.HfModelWriter;
+import dev.qat.data.SafetensorsWriter;
+import dev.qat.data.SafetensorsWriter.Slot;
+import dev.qat.model.Linear;
+import dev.qat.model.Model;
+import dev.qat.tensor.PackedWeight;
+import dev.qat.tensor.Param;
+import dev.qat.tensor.Tensor;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * Writes a Hugging Face directory: the weights as the run left them (fake-quantized ones on their lattice), config and
+ * tokenizer of the source; and beside the weights, the codes themselves in packed.safetensors.
+ *
+ * <p>packed.safetensors holds, for each linear P: {@code P.codes} I32 (O, words), a dense little-endian bit stream per row;
+ * {@code P.step} F32 and {@code P.zero} F32 (O, I/G); and in its metadata {@code P} = "bits=b group=G columns=I".
+ */
+public final class HfOut {
+    private final HfModelDir source;
+    private final StoredType dtype;
+    private final Map<String, String> notes;
+
+    public HfOut(HfModelDir source, StoredType dtype, Map<String, String> notes) {
+        this.source = source;
+        this.dtype = dtype;
+        this.notes = notes;
+    }
+
+    public void write(Path target, Model model, Map<Linear, PackedWeight> packed) {
+        List<Slot> slots = new ArrayList<>();
+        for (Param p : model.params()) slots.add(new Slot(p.name(), dtype, p.value().dims()));
+        ObjectNode config = source.config().deepCopy();
+        config.put("torch_dtype", dtype == StoredType.BF16 ? "bfloat16" : dtype == StoredType.F16 ? "float16" : "float32");
+        config.put("tie_word_embeddings", model.config.tied());
+        var options = new HfModelWriter.Options(true, HfModelWriter.Options.DEFAULT.maxShardBytes(), notes);
+        try (HfModelWriter out = HfModelWriter.open(target, config, slots, options)) {
+            for (Param p : model.params()) {
+                try (Arena arena = Arena.ofConfined()) {
+                    out.writeFloats(p.name(), model.values(p, arena));
+                }
+            }
+            out.copyTokenizer(source.dir());
+            out.finish();
+        }
+        if (!packed.isEmpty()) codes(target.resolve("packed.safetensors"), model, packed.values());
+    }
+
+    private void codes(Path file, Model model, Iterable<PackedWeight> packed) {
+        List<Slot> slots = new ArrayList<>();
+        Map<String, String> meta = new LinkedHashMap<>(notes);
+        for (PackedWeight p : packed) {
+            slots.add(new Slot(p.name() + ".codes", StoredType.I32, p.words().dims()));
+            slots.add(new Slot(p.name() + ".step", StoredType.F32, p.step().dims()));
+            slots.add(new Slot(p.name() + ".zero", StoredType.F32, p.zero().dims()));
+            meta.put(p.name(), "bits=%d group=%d columns=%d".formatted(p.bits(), p.group(), p.cols()));
+        }
+        try (SafetensorsWriter out = SafetensorsWriter.open(file, slots, meta)) {
+            for (PackedWeight p : packed) {
+                bytes(out, p.name() + ".codes", model, p.words());
+                bytes(out, p.name() + ".step", model, p.step());
+                bytes(out, p.name() + ".zero", model, p.zero());
+            }
+            out.finish();
+        }
+    }
+
+    private static void bytes(SafetensorsWriter out, String name, Model model, Tensor t) {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment bytes = arena.allocate(t.bytes(), 8);
+            model.memory().read(bytes, t);
+            out.write(name, bytes);
+        }
+    }
+}

@@ -1,0 +1,33 @@
+package dev.qat.method;
+
+import dev.qat.train.AdamW;
+import dev.qat.train.Blockwise;
+import dev.qat.train.Run;
+import dev.qat.train.Schedule;
+import dev.qat.train.Stage;
+
+/**
+ * Block-wise training of all parameters, the first phase of EfficientQAT (arXiv 2407.11062 §3.2): weights, steps, zero points
+ * and norm gains of one block against the full-precision block's output, AdamW without decay or clipping, cosine to a twentieth.
+ *
+ * @param weightRate of weights and norm gains; 0 takes the official 2e-5 at 2 bits, else 1e-5
+ * @param scaleRate  of steps and zero points  @param floor the last rate as a share of the first
+ * @param shuffle    draws the batches of every epoch in a new order; the official code always takes the text's
+ */
+public record BlockAp(int bits, int group, int epochs, int batch, double weightRate, double scaleRate, double floor, boolean shuffle) implements Stage {
+    public static final BlockAp DEFAULTS = new BlockAp(4, 64, 2, 2, 0, 1e-4, 0.05, false);
+
+    public BlockAp {
+        Bits.check(bits);
+        Positive.check("epochs", epochs);
+        Positive.check("batch", batch);
+    }
+
+    @Override
+    public void run(Run run) {
+        run.reset();
+        double rate = weightRate > 0 ? weightRate : bits == 2 ? 2e-5 : 1e-5;
+        Blockwise.train(run, "block-ap", new Blockwise.Config(bits, group, epochs, batch, rate, scaleRate,
+                new Schedule(Schedule.Shape.COSINE, 0, floor), AdamW.Config.DEFAULTS, shuffle));
+    }
+}

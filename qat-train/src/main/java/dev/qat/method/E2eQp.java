@@ -1,0 +1,42 @@
+package dev.qat.method;
+
+import dev.qat.ops.Divergence;
+import dev.qat.tensor.Fail;
+import dev.qat.tensor.PackedWeight;
+import dev.qat.tensor.Param;
+import dev.qat.train.AdamW;
+import dev.qat.train.EndToEnd;
+import dev.qat.train.Run;
+import dev.qat.train.Schedule;
+import dev.qat.train.Stage;
+import java.util.List;
+
+/**
+ * End-to-end training of quantization parameters, the second phase of EfficientQAT (arXiv 2407.11062 §3.3): codes and zero
+ * points are frozen, only the steps train.
+ *
+ * @param rate    0 takes the official 2e-5 after 2-bit codes, else 1e-5
+ * @param loss    cross-entropy on the text as in the paper, or distill: KL to the full-precision model, which keeps the
+ *                model's behaviour instead of adapting it to the text
+ * @param hard    weight of the cross-entropy that is added to a distillation
+ */
+public record E2eQp(int epochs, int batch, double rate, double maxNorm, double warmup, EndToEnd.Loss loss, double hard, boolean shuffle,
+                    boolean recompute) implements Stage {
+    public static final E2eQp DEFAULTS = new E2eQp(1, 8, 0, 0.3, 0, EndToEnd.Loss.CROSS_ENTROPY, 0, false, false);
+
+    public E2eQp {
+        Positive.check("epochs", epochs);
+        Positive.check("batch", batch);
+    }
+
+    @Override
+    public void run(Run run) {
+        if (run.packed().isEmpty()) throw Fail.usage("e2e-qp trains the steps of frozen codes: put rtn or block-ap before it in stages");
+        List<Param> steps = run.packed().values().stream().map(p -> new Param(p.step().name, Param.Kind.SCALE, p.step())).toList();
+        int bits = run.packed().values().stream().mapToInt(PackedWeight::bits).min().orElseThrow();
+        double peak = rate > 0 ? rate : bits == 2 ? 2e-5 : 1e-5;
+        EndToEnd.train(run, "e2e-qp", List.of(new AdamW.Group(steps, peak, 0)), new EndToEnd.Config(epochs, batch,
+                new Schedule(Schedule.Shape.COSINE, warmup, 0), peak, new AdamW.Config(0.9, 0.999, 1e-8, maxNorm), loss,
+                new Divergence(false, 0, (float) hard, 1), shuffle, recompute));
+    }
+}

@@ -1,0 +1,32 @@
+package dev.qat.method;
+
+import dev.qat.train.Stage;
+import java.util.LinkedHashMap;
+import java.util.Map;
+
+/** The registry: what a recipe may name as the method of a stage. To add one: a record that is a {@link Stage}, and its line here. */
+public final class Methods {
+    private static final Map<String, Class<? extends Record>> ALL = new LinkedHashMap<>();
+
+    static {
+        entry("full-precision", FullPrecision.class);
+        entry("rtn", Rtn.class);
+        entry("block-ap", BlockAp.class);
+        entry("e2e-qp", E2eQp.class);
+    }
+
+    private Methods() {}
+
+    private static <R extends Record & Stage> void entry(String name, Class<R> method) {
+        ALL.put(name, method);
+    }
+
+    public static Map<String, Class<? extends Record>> all() {
+        return Map.copyOf(ALL);
+    }
+
+    /** The name a stage has in recipes and results. */
+    public static String nameOf(Stage stage) {
+        return ALL.entrySet().stream().filter(e -> e.getValue() == stage.getClass()).map(Map.Entry::getKey).findFirst().orElseThrow();
+    }
+}

@@ -1,0 +1,159 @@
+package dev.qat.train;
+
+import dev.qat.data.CausalLm;
+import dev.qat.model.Block;
+import dev.qat.model.Cache;
+import dev.qat.model.Model;
+import dev.qat.model.Positions;
+import dev.qat.ops.Backend;
+import dev.qat.ops.Ops;
+import dev.qat.ops.Sampling;
+import dev.qat.ops.Tape;
+import dev.qat.tensor.DType;
+import dev.qat.tensor.Memory;
+import dev.qat.tensor.Tensor;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.function.Consumer;
+
+/** The project's own model, with whatever is in its sites, as generation and evaluation see it. */
+public final class ModelLm implements CausalLm {
+    /** Rows of logits that exist at one time. */
+    private static final int CHUNK = 512;
+
+    private final Model model;
+    private final Backend backend;
+    private Scorer scorer;
+
+    public ModelLm(Model model, Backend backend) {
+        this.model = model;
+        this.backend = backend;
+    }
+
+    @Override
+    public int vocabulary() {
+        return model.config.V();
+    }
+
+    @Override
+    public int context() {
+        return model.config.context();
+    }
+
+    @Override
+    public void score(int B, int T, int[] ids, int[] targets, float[] nll) {
+        if (scorer == null || scorer.at.B() != B || scorer.at.T() != T) {
+            if (scorer != null) scorer.close();
+            scorer = new Scorer(B, T);
+        }
+        scorer.score(ids, targets, nll);
+    }
+
+    @Override
+    public Decoder decoder(int B, int capacity) {
+        return new Decoding(B, capacity);
+    }
+
+    @Override
+    public void close() {
+        if (scorer != null) scorer.close();
+    }
+
+    /** Scoring of one shape of batch, planned once. */
+    private final class Scorer implements AutoCloseable {
+        final Positions at;
+        private final Tensor ids, targets, losses;
+        private final Step step;
+
+        Scorer(int B, int T) {
+            Memory m = model.memory();
+            at = model.positions(B, T);
+            ids = m.tensor("ids", DType.I32, (long) B * T);
+            targets = m.tensor("targets", DType.I32, (long) B * T);
+            losses = m.tensor("losses", (long) B * T);
+            step = new Step(backend, "scoring", false, this::body);
+        }
+
+        private void body(Tape t) {
+            Tensor h = model.hidden(t, ids, at, false);
+            t.backend().copy(losses, Ops.crossEntropy(t, h, model.head.value(), targets, CHUNK, 1));
+        }
+
+        void score(int[] tokens, int[] wanted, float[] nll) {
+            model.memory().set(ids, tokens);
+            model.memory().set(targets, wanted);
+            step.run();
+            System.arraycopy(model.memory().floats(losses), 0, nll, 0, nll.length);
+        }
+
+        @Override
+        public void close() {
+            step.close();
+            for (Tensor t : List.of(ids, targets, losses, at.positions())) model.memory().free(t.address);
+        }
+    }
+
+    /** Decoding of one batch; how tokens are drawn may change from step to step. */
+    private final class Decoding implements Decoder {
+        private final int B;
+        private final Tensor ids, keys, next;
+        private final Cache cache;
+        private final Step step;
+        private final Consumer<Tape> body = this::body;
+        private Sampling sampling = Sampling.GREEDY;
+        private int position;
+
+        Decoding(int B, int capacity) {
+            this.B = B;
+            Memory m = model.memory();
+            ids = m.tensor("ids", DType.I32, B);
+            keys = m.tensor("random keys", DType.I32, B, 2);
+            next = m.tensor("next", DType.I32, B);
+            List<Tensor> k = new ArrayList<>(), v = new ArrayList<>();
+            for (int i = 0; i < model.config.layers(); i++) {
+                k.add(m.tensor("key cache", B, capacity, (long) model.config.K() * model.config.D()));
+                v.add(m.tensor("value cache", B, capacity, (long) model.config.K() * model.config.D()));
+            }
+            cache = new Cache(model.rope(), m.tensor("positions", DType.I32, B), m.tensor("lengths", DType.I32, B), k, v);
+            step = new Step(backend, "decoding", false, body);
+        }
+
+        private void body(Tape t) {
+            Tensor x = model.embed(t, ids);
+            for (Block b : model.blocks()) x = t.segment(x, false, in -> b.decode(t, in, cache));
+            Tensor h = Ops.rmsnorm(t, x, model.norm.value(), model.config.eps());
+            Tensor logits = Ops.linear(t, h, model.head.value(), null, null);
+            t.backend().sample(next, logits, keys, sampling);
+        }
+
+        @Override
+        public void step(int[] tokens, int[] sequence, Sampling how, int[] drawn) {
+            int[] at = new int[B], length = new int[B], key = new int[2 * B];
+            for (int b = 0; b < B; b++) {
+                at[b] = position;
+                length[b] = position + 1;
+                key[2 * b] = sequence[b];
+                key[2 * b + 1] = position + 1;
+            }
+            Memory m = model.memory();
+            m.set(ids, tokens);
+            m.set(cache.positions(), at);
+            m.set(cache.lengths(), length);
+            m.set(keys, key);
+            sampling = how;
+            step.run();
+            System.arraycopy(m.ints(next), 0, drawn, 0, B);
+            position++;
+        }
+
+        @Override
+        public void close() {
+            step.close();
+            Memory m = model.memory();
+            for (Tensor t : List.of(ids, keys, next, cache.positions(), cache.lengths())) m.free(t.address);
+            for (Tensor t : cache.keys()) m.free(t.address);
+            for (Tensor t : cache.values()) m.free(t.address);
+        }
+    }
+}

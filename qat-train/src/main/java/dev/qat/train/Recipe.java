@@ -1,0 +1,83 @@
+package dev.qat.train;
+
+import dev.qat.data.StoredType;
+import dev.qat.tensor.Fail;
+import java.nio.file.Path;
+import java.util.List;
+
+/**
+ * One run, as its YAML file says it: the model, where it runs, what it is trained and judged on, and the stages in order.
+ *
+ * @param backend auto, cpu, cuda or reference
+ * @param threads of the CPU backend; 0 takes every core
+ * @param output  the directory of the run; everything it makes lies there
+ */
+public record Recipe(String name, Source model, String backend, int threads, long seed, Path output, Data data, Eval eval, Save save,
+                     List<Stage> stages) {
+    /** @param init load reads the weights; random draws fresh ones for the directory's config.json (training from scratch) */
+    public record Source(Path path, Init init) {
+        public static final Source DEFAULTS = new Source(null, Init.LOAD);
+    }
+
+    public enum Init { LOAD, RANDOM }
+
+    /**
+     * Training windows: from the user's text or JSONL files, or sampled from the model itself where there are none.
+     *
+     * @param files      text (.txt, .gz) or JSONL with a "text" field; empty: the model's own samples
+     * @param characters how many characters of the text to use, from the start; 0 for all
+     * @param length     tokens per window  @param windows how many to sample (0: 128), or at most to use (0: all of the text's)
+     * @param temperature  @param topK  how the model's own text is sampled
+     */
+    public record Data(List<Path> files, int characters, int length, int windows, double temperature, int topK) {
+        public static final Data DEFAULTS = new Data(List.of(), 0, 256, 0, 1, 0);
+
+        public Data {
+            if (length < 2) throw Fail.usage("length = %d, expected at least 2 tokens", length);
+        }
+
+        /** How many windows are sampled where there is no text. */
+        int samples() {
+            return windows == 0 ? 128 : windows;
+        }
+    }
+
+    /**
+     * Held-out windows, by the protocol "windows": BOS and the whole text encoded once, cut without overlap, last partial one dropped.
+     *
+     * @param skip characters of the text to leave out at its start  @param windows how many to sample (0: 32), or at most to use (0: all)
+     */
+    public record Eval(List<Path> files, int skip, int length, int windows, int batch) {
+        public static final Eval DEFAULTS = new Eval(List.of(), 0, 256, 0, 8);
+
+        public Eval {
+            if (length < 2) throw Fail.usage("length = %d, expected at least 2 tokens", length);
+        }
+
+        int samples() {
+            return windows == 0 ? 32 : windows;
+        }
+    }
+
+    /** @param dtype of the written model; f32 keeps a trained lattice exactly */
+    public record Save(StoredType dtype) {
+        public static final Save DEFAULTS = new Save(StoredType.F32);
+
+        public Save {
+            if (!List.of(StoredType.F32, StoredType.BF16, StoredType.F16).contains(dtype)) throw Fail.usage("dtype = %s, expected f32, bf16 or f16", dtype);
+        }
+    }
+
+    public static final Recipe DEFAULTS = new Recipe(null, Source.DEFAULTS, "auto", 0, 1, Path.of("runs"), Data.DEFAULTS, Eval.DEFAULTS,
+            Save.DEFAULTS, null);
+
+    public Recipe {
+        if (stages != null && stages.isEmpty()) throw Fail.usage("stages is empty, expected at least one");
+        if (!List.of("auto", "cpu", "cuda", "reference").contains(backend)) throw Fail.usage("backend = %s, expected auto, cpu, cuda or reference", backend);
+    }
+
+    /** Where this run's files lie. */
+    public Path directory() {
+        return output.resolve(name);
+    }
+}

@@ -1,0 +1,97 @@
+package dev.qat.train;
+
+import dev.qat.data.Windows;
+import dev.qat.model.Linear;
+import dev.qat.model.Model;
+import dev.qat.ops.Backend;
+import dev.qat.ops.Ops;
+import dev.qat.tensor.PackedWeight;
+import dev.qat.tensor.Tensor;
+import java.util.LinkedHashMap;
+import java.util.Map;
+
+/** What the stages of a run share: the student, its full-precision teacher, the windows, and the codes made so far. */
+public final class Run {
+    private final Recipe recipe;
+    private final Backend backend;
+    private final Model student, teacher;
+    private final Windows windows;
+    private final Watch watch;
+    private final Metrics metrics;
+    private final double peak;
+    private final Map<Linear, PackedWeight> packed = new LinkedHashMap<>();
+
+    Run(Recipe recipe, Backend backend, Model student, Model teacher, Windows windows, Watch watch, Metrics metrics, double peak) {
+        this.recipe = recipe;
+        this.backend = backend;
+        this.student = student;
+        this.teacher = teacher;
+        this.windows = windows;
+        this.watch = watch;
+        this.metrics = metrics;
+        this.peak = peak;
+    }
+
+    public Recipe recipe() {
+        return recipe;
+    }
+
+    public Backend backend() {
+        return backend;
+    }
+
+    public Model student() {
+        return student;
+    }
+
+    public Model teacher() {
+        return teacher;
+    }
+
+    /** The training windows. */
+    public Windows windows() {
+        return windows;
+    }
+
+    public Watch watch() {
+        return watch;
+    }
+
+    public Metrics metrics() {
+        return metrics;
+    }
+
+    /** Operations per second of a large product on this backend, the "peak" that progress lines compare with. */
+    public double peak() {
+        return peak;
+    }
+
+    /** The codes of every linear quantized so far. */
+    public Map<Linear, PackedWeight> packed() {
+        return packed;
+    }
+
+    /** From here on the linear's weight is its codes times steps. */
+    public void use(Linear linear, PackedWeight codes) {
+        packed.put(linear, codes);
+        linear.weightSite.clear();
+        linear.weightSite.add((t, w) -> Ops.dequantize(t, codes, codes.step()));
+    }
+
+    /** Forgets all codes: the sites are empty and the weights are the masters again. */
+    public void reset() {
+        student.blocks().forEach(b -> b.clearSites());
+        for (PackedWeight p : packed.values()) {
+            for (Tensor t : java.util.List.of(p.words(), p.step(), p.zero())) backend.memory().free(t.address);
+        }
+        packed.clear();
+    }
+
+    /** Writes what the codes stand for into the weights, and empties the sites: the plain model that computes the same. */
+    public void bake() {
+        packed.forEach((linear, codes) -> {
+            backend.dequantize(linear.weight.value(), codes, codes.step());
+            linear.weightSite.clear();
+        });
+    }
+}

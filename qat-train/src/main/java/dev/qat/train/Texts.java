@@ -1,0 +1,68 @@
+package dev.qat.train;
+
+import dev.qat.data.HfModelDir;
+import dev.qat.data.SelfSampler;
+import dev.qat.data.TextFiles;
+import dev.qat.data.Tokenizer;
+import dev.qat.data.Windows;
+import dev.qat.model.Model;
+import dev.qat.ops.Backend;
+import dev.qat.ops.Sampling;
+import dev.qat.tensor.Fail;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.List;
+
+/**
+ * What a run trains on and is judged by: the user's text, or what the model says by itself.
+ *
+ * @param description where the held-out windows come from, in words
+ */
+record Texts(Windows train, Windows heldOut, String description) {
+    private static final int BATCH = 64;
+
+    static Texts of(Recipe r, HfModelDir source, Model teacher, Backend backend, Watch watch) {
+        boolean samples = r.data().files().isEmpty() || r.eval().files().isEmpty();
+        if (samples && r.model().init() == Recipe.Init.RANDOM) {
+            throw Fail.usage("a model with random weights has nothing to say: give data.files and eval.files");
+        }
+        Windows train = r.data().files().isEmpty()
+                ? sampled(r, source, teacher, backend, watch, "sampling training text", 0, r.data().samples(), r.data().length())
+                : limited(Windows.train(ids(source, r.data().files(), 0, r.data().characters(), teacher.config.V()), r.data().length()), r.data().windows());
+        if (!r.eval().files().isEmpty()) {
+            int[] ids = ids(source, r.eval().files(), r.eval().skip(), 0, teacher.config.V());
+            Windows held = limited(Windows.evaluation(ids, r.eval().length()), r.eval().windows());
+            return new Texts(train, held, "%s, windows of %d".formatted(r.eval().files(), r.eval().length()));
+        }
+        Windows held = sampled(r, source, teacher, backend, watch, "sampling held-out text", r.data().samples(), r.eval().samples(), r.eval().length());
+        return new Texts(train, held, "%d fresh samples of the model's own, %d tokens each".formatted(held.count(), held.length()));
+    }
+
+    /** Sequences numbered from {@code first}: the held-out ones start after the training ones, so no sequence is in both. */
+    private static Windows sampled(Recipe r, HfModelDir source, Model teacher, Backend backend, Watch watch, String title, int first, int count, int length) {
+        int bos = source.specialIds().bos();
+        if (bos < 0) throw Fail.data("%s: config.json and generation_config.json name no bos_token_id, so the model cannot be sampled. Give data.files and eval.files.", source.dir());
+        Sampling how = new Sampling((float) r.data().temperature(), r.data().topK(), 1, r.seed());
+        try (ModelLm lm = new ModelLm(teacher, backend); Watch.Job job = watch.job(title, count)) {
+            List<int[]> rows = SelfSampler.sample(lm, bos, first, count, length, BATCH, how, n -> job.step(n, "sequences of %d tokens".formatted(length)));
+            return Windows.separate(rows.stream().map(row -> row).toList(), length);
+        }
+    }
+
+    private static Windows limited(Windows w, int most) {
+        if (w.count() == 0) throw Fail.data("the text is too short for one window of %d tokens. Give more text or a smaller length.", w.length());
+        return most == 0 || w.count() <= most ? w : new Windows(w.ids(), Arrays.copyOf(w.starts(), most), w.length());
+    }
+
+    /** BOS and the whole text, encoded once.  skip, most: characters */
+    private static int[] ids(HfModelDir source, List<Path> files, int skip, int most, int V) {
+        StringBuilder text = new StringBuilder();
+        for (Path f : files) TextFiles.forEach(f, d -> text.append(text.isEmpty() ? "" : "\n").append(d.text()));
+        if (skip >= text.length()) throw Fail.data("%s: eval.skip = %d leaves nothing of %d characters", files, skip, text.length());
+        String part = text.substring(skip, most == 0 ? text.length() : Math.min(text.length(), skip + most));
+        try (Tokenizer tokenizer = Tokenizer.of(source.dir())) {
+            tokenizer.vocabulary(V);
+            return tokenizer.encodeWithBos(part);
+        }
+    }
+}
