@@ -241,7 +241,7 @@ char* stacks() {
         char* p = (char*) mmap(nullptr, MAX_THREADS * STACK, PROT_READ | PROT_WRITE,
                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (p == MAP_FAILED) abort();
-        for (int i = 0; i < MAX_THREADS; i++) mprotect(p + i * STACK, PAGE, PROT_NONE);
+        for (int i = 0; i < MAX_THREADS; i++) mprotect(p + i * STACK, FENCE, PROT_NONE);
         return p;
     }();
     return all;
@@ -316,6 +316,11 @@ bool forbidden() {
     for (auto& s : streams) if (Capture* c = s->capture.get())
         if (c->mode == 0 || (c->mode == 1 && c->thread == std::this_thread::get_id())) any = c->spoiled = true;
     return any;
+}
+
+CUresult spoil(void* stream, const char* why) {
+    captureOf(stream)->spoiled = true;
+    return fail(CAPTURE_UNSUPPORTED, why);
 }
 
 #define READY \
@@ -509,7 +514,7 @@ static CUresult upload(CUdeviceptr to, const void* from, size_t bytes, void* str
     counters[UPLOADS]++, counters[UPLOADED] += bytes;
     if (!async) return synchronous(copying(host, (const char*) from, bytes));
     if (find(pinned, (uint64_t) from, bytes)) return submit(stream, copying(host, (const char*) from, bytes));
-    NEED(!captureOf(stream), CAPTURE_UNSUPPORTED, "a copy from pageable memory in a capture");
+    if (captureOf(stream)) return spoil(stream, "a copy from pageable memory");
     std::string kept((const char*) from, bytes);       // the driver, too, has staged pageable memory when it returns
     return submit(stream, [=] { memcpy(host, kept.data(), bytes); return 0; });
 }
@@ -521,7 +526,7 @@ static CUresult download(void* to, CUdeviceptr from, size_t bytes, void* stream,
     counters[DOWNLOADS]++, counters[DOWNLOADED] += bytes;
     if (!async) return synchronous(copying((char*) to, host, bytes));
     if (find(pinned, (uint64_t) to, bytes)) return submit(stream, copying((char*) to, host, bytes));
-    NEED(!captureOf(stream), CAPTURE_UNSUPPORTED, "a copy to pageable memory in a capture");
+    if (captureOf(stream)) return spoil(stream, "a copy to pageable memory");
     CUresult r = submit(stream, copying((char*) to, host, bytes));
     return r || !stream ? r : drain((Stream*) stream, ((Stream*) stream)->issued);
 }
@@ -569,10 +574,7 @@ API CUresult cuStreamDestroy_v2(void* s) {
 
 API CUresult cuStreamSynchronize(void* s) {
     READY;
-    if (Capture* c = captureOf(s)) {
-        c->spoiled = true;
-        return fail(CAPTURE_UNSUPPORTED, "a synchronization of the stream that is being captured");
-    }
+    if (captureOf(s)) return spoil(s, "a synchronization of the stream that is being captured");
     counters[SYNCS]++;
     return s ? drain((Stream*) s, ((Stream*) s)->issued) : drainAll(true);
 }

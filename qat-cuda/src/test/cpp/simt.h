@@ -134,12 +134,12 @@ static int warpCount, turn, threads, alive, arrived, self;
 static const char* siteFile;                 // the __syncthreads that the block is gathering at
 static int siteLine;
 static Context home, fibers[MAX_THREADS];
-static int fiberOf[MAX_THREADS], spare[MAX_THREADS], spares;       // fiberOf: -1 while a thread has none
-static bool dirty = true;                    // the last launch broke off and left fibers behind
+static int fiberOf[MAX_THREADS], spare[MAX_THREADS], spares, begun;   // fiberOf: -1 while a thread has none
 static Copies copies[MAX_THREADS];
 static uint64_t dice;
 
 alignas(1024) static char dynamic[(228 << 10) + 256];              // dynamic shared memory and its guard
+constexpr char GUARD = 0x5a;
 
 static inline uint32_t roll(uint32_t n) {                          // 0 .. n - 1
     dice ^= dice << 13, dice ^= dice >> 7, dice ^= dice << 17;
@@ -199,11 +199,21 @@ __attribute__((noinline, cold)) static void stuck() {
     fail(FAILED, "the threads of a block wait for one another");
 }
 
+static void fiber();
+
+static int takeFiber() {
+    if (spares > 0) return spare[--spares];
+    int i = begun++;
+    // Tops lie apart by more than a page, or all hot stack lines would share a few cache sets.
+    begin(fibers[i], launch->stacks + i * standin::STACK, standin::STACK - i * 320 % 4096, fiber);
+    return i;
+}
+
 static void yield() {
     int t = pick(), mine = fiberOf[self];
     if (t == self) return;
     if (t < 0) stuck();
-    if (fiberOf[t] < 0) fiberOf[t] = spare[--spares];
+    if (fiberOf[t] < 0) fiberOf[t] = takeFiber();
     become(t);
     simt_switch(&fibers[mine], &fibers[fiberOf[t]]);
 }
@@ -307,11 +317,11 @@ static void runBlock() {
     alive = threads;
     arrived = turn = 0;
     int t = pick();
-    fiberOf[t] = spare[--spares];
+    fiberOf[t] = takeFiber();
     become(t);
     simt_switch(&home, &fibers[fiberOf[t]]);
     if (launch->code == 0) for (char* g = dynamic + launch->shared; g < dynamic + launch->shared + 256; g++)
-        if (*g) {
+        if (*g != GUARD) {
             launch->code = ILLEGAL_ADDRESS;
             snprintf(launch->text, sizeof launch->text, "block (%u, %u, %u): a write %d bytes beyond the %u bytes of "
                      "dynamic shared memory", bid.x, bid.y, bid.z, (int) (g - dynamic - launch->shared), launch->shared);
@@ -326,18 +336,9 @@ static void runGrid(Launch& l, void** a, void (*b)()) {
     threads = block.x * block.y * block.z;
     warpCount = (threads + 31) / 32;
     for (int i = 0; i < threads; i++) index[i] = {i % block.x, i / block.x % block.y, i / block.x / block.y};
-    if (dirty) {
-        spares = 0;
-        for (int i = MAX_THREADS - 1; i >= 0; i--) {
-            // Tops lie apart by more than a page, or all hot stack lines would share a few cache sets.
-            begin(fibers[i], l.stacks + i * standin::STACK, standin::STACK - i * 320 % 4096, fiber);
-            spare[spares++] = i;
-            fiberOf[i] = -1;
-            copies[i].count = copies[i].groups = 0;
-        }
-    }
-    dirty = true;
-    memset(dynamic + l.shared, 0, 256);
+    spares = begun = 0;                      // other kernel files have used the stacks since, or a launch broke off
+    for (int i = 0; i < threads; i++) fiberOf[i] = -1, copies[i].count = copies[i].groups = 0;
+    memset(dynamic + l.shared, GUARD, 256);
     uint64_t blocks = (uint64_t) grid.x * grid.y * grid.z, span = 1;
     while (span < blocks) span *= 2;
     uint64_t odd = dice | 1, start = dice >> 20;                   // an affine walk visits every block once
@@ -348,7 +349,6 @@ static void runGrid(Launch& l, void** a, void (*b)()) {
         runBlock();
         if (l.code) return;
     }
-    dirty = false;
 }
 
 template <class... A> struct Signature {
@@ -362,6 +362,11 @@ template <class... A> struct Signature {
     }
 };
 template <class... A> Signature<A...> signature(void (*)(A...));
+
+static void bring(const Copy& c) {
+    if (c.valid) memcpy(c.to, c.from, 16);
+    else memset(c.to, 0, 16);
+}
 
 static inline bool isShared(const void* p) {
     const char* c = (const char*) p;
@@ -512,12 +517,17 @@ static inline void ldmatrix4t(unsigned (&r)[4], const void* row) {
     memcpy(r, simt::warp().out[simt::laneOf()].w, 16);
 }
 
-// A copy is done as late as the program allows, at the wait for its group: data read too early is still poison.
+// A copy is done at once or as late as the program allows, at the wait for its group, as the dice say: a place read too
+// early is still poison, and a place handed out too early is overwritten.
 static inline void cpAsync16(void* to, const void* from, bool valid = true) {
     simt::Copies& c = simt::copies[simt::self];
     if (((uintptr_t) to | (uintptr_t) from) % 16) simt::fail(simt::MISALIGNED, "cp.async: not 16-byte aligned");
     if (!simt::isShared(to) || simt::isShared(from))
         simt::fail(simt::ILLEGAL_ADDRESS, "cp.async copies from global to shared memory");
+    if (simt::roll(2)) {
+        simt::bring({to, from, valid});
+        return;
+    }
     if (c.count == 64) simt::fail(simt::FAILED, "cp.async: the stand-in keeps 64 copies of a thread in flight");
     c.list[c.count++] = {to, from, valid};
 }
@@ -531,10 +541,7 @@ template <int N> static void cpAsyncWait() {
     int due = c.groups - N;
     if (due <= 0) return;
     int end = c.ends[due - 1];
-    for (int i = 0; i < end; i++) {
-        if (c.list[i].valid) memcpy(c.list[i].to, c.list[i].from, 16);
-        else memset(c.list[i].to, 0, 16);
-    }
+    for (int i = 0; i < end; i++) simt::bring(c.list[i]);
     c.count -= end, c.groups -= due;
     memmove(c.list, c.list + end, c.count * sizeof(simt::Copy));
     for (int i = 0; i < c.groups; i++) c.ends[i] = c.ends[i + due] - end;

@@ -15,7 +15,7 @@ namespace standin {
 constexpr uint32_t POISON = 0x7ff97ff9u;
 
 constexpr int MAX_THREADS = 1024;
-constexpr size_t STACK = 256 << 10;      // of one fiber; its lowest page is a fence
+constexpr size_t STACK = 256 << 10, FENCE = 64 << 10;      // of one fiber, and how much of it, lowest, is a fence
 
 // One launch, as libcuda hands it to a kernel file, and what the kernel file says of how it went.
 struct Launch {

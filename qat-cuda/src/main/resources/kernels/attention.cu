@@ -20,7 +20,7 @@
 #endif
 #define THREADS 128
 #define ROWS 64                     // queries or keys of a block, 16 per warp
-#define STEP (D > 96 ? 16 : 32)     // queries that attentionBackKV takes at a time: what registers allow
+#define STEP (D > 64 ? 16 : 32)     // queries that attentionBackKV takes at a time: what registers allow
 #define LOG2E 1.4426950408889634f
 #define LN2 0.6931471805599453f
 

@@ -1,7 +1,7 @@
 // wrong.cu -- kernels with one mistake each, for the tests that the stand-in finds it
 #include "common.cuh"
 
-extern "C" __global__ void overrun(float* x, int n) { x[n + threadIdx.x] = 1; }            // beyond the allocation
+extern "C" __global__ void overrun(float* x, int n) { x[n + (int) threadIdx.x] = 1; }      // beyond the allocation
 extern "C" __global__ void stray(float* x, i64 far) { x[far] = 1; }                         // far beyond
 extern "C" __global__ void misaligned(float* x) { store4(x + 1, make_float4(0, 0, 0, 0)); }
 extern "C" __global__ void crooked(float* x, int i) {                                       // beyond an array

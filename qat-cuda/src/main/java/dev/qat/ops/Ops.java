@@ -128,7 +128,7 @@ public final class Ops {
         Tensor y = t.allocOperand("fakeQuant", w.dims());
         t.backend().fakeQuant(y, w, step, zero, grid);
         t.shareGrad(y, w);
-        t.push(y, () -> t.backend().fakeQuantBack(t.gradInPlace(w), t.grad(step), t.grad(zero), t.gradOf(y), w, step, zero, grid), w, step, zero);
+        t.push(y, () -> t.backend().fakeQuantBack(t.gradInPlace(w, y), t.grad(step), t.grad(zero), t.gradOf(y), w, step, zero, grid), w, step, zero);
         return y;
     }
 
@@ -145,7 +145,7 @@ public final class Ops {
         Tensor y = t.alloc("lsq", w.dims());
         t.backend().lsq(y, w, step, grid);
         t.shareGrad(y, w);
-        t.push(y, () -> t.backend().lsqBack(t.gradInPlace(w), t.grad(step), t.gradOf(y), w, step, grid), w, step);
+        t.push(y, () -> t.backend().lsqBack(t.gradInPlace(w, y), t.grad(step), t.gradOf(y), w, step, grid), w, step);
         return y;
     }
 
@@ -154,7 +154,7 @@ public final class Ops {
         Tensor y = t.alloc("rowQuant", x.dims());
         t.backend().rowQuant(y, x, grid);
         t.shareGrad(y, x);
-        t.push(y, () -> t.backend().rowQuantBack(t.gradInPlace(x), t.gradOf(y), x, grid), x);
+        t.push(y, () -> t.backend().rowQuantBack(t.gradInPlace(x, y), t.gradOf(y), x, grid), x);
         return y;
     }
 }

@@ -5,7 +5,9 @@ import dev.qat.tensor.DType;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.Tensor;
 import java.util.ArrayList;
+import java.util.IdentityHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.function.UnaryOperator;
 
 /**
@@ -18,14 +20,17 @@ public final class Tape {
     /** What an op left behind: its output (null for a loss, which has no consumer) and its backward. */
     private record Entry(Tensor y, Runnable back) {}
 
+    /** Memory that holds the gradient of one segment's output until the backward of that segment has run. */
+    private record Lane(Tensor memory, Tensor holder) {}
+
     private final Backend backend;
     private final Arena arena;
     private final List<Entry> entries = new ArrayList<>();
-    /** Two places for the gradients of a chain of dropped segments: while one is read the other is written. */
-    private Tensor[] lanes = new Tensor[2];
-    /** Tensors with a copy in the operand type, which lives no longer than the mark it was made under. */
+    /** Memory for the gradients between dropped segments; a chain needs two, one that is read while the other is written. */
+    private List<Lane> lanes = new ArrayList<>();
+    /** Copies in the operand type, in the order they were made; they live no longer than the mark they were made under. */
     private final List<Tensor> copied = new ArrayList<>();
-    private int lane;
+    private final Map<Tensor, Tensor> copies = new IdentityHashMap<>();
     private boolean recording = true;
     private long step;
 
@@ -46,7 +51,7 @@ public final class Tape {
     public void begin(boolean record) {
         arena.release(0);
         entries.clear();
-        lanes = new Tensor[2];
+        lanes = new ArrayList<>();
         forgetOperands(0);
         recording = record;
         step = STEPS.incrementAndGet();
@@ -75,16 +80,18 @@ public final class Tape {
     /** x as products read it: itself, or a copy in the operand type that all products of this step share. */
     public Tensor operand(Tensor x) {
         if (x.type == backend.operand()) return x;
-        if (x.operand == null) {
-            x.operand = allocOperand(x.name + ".operand", x.dims());
-            backend.copy(x.operand, x);
+        Tensor copy = copies.get(x);
+        if (copy == null) {
+            copy = allocOperand(x.name + ".operand", x.dims());
+            backend.copy(copy, x);
+            copies.put(x, copy);
             copied.add(x);
         }
-        return x.operand;
+        return copy;
     }
 
     private void forgetOperands(int from) {
-        while (copied.size() > from) copied.removeLast().operand = null;
+        while (copied.size() > from) copies.remove(copied.removeLast());
     }
 
     /** Keeps the backward of an op whose output is y; skipped where no input wants a gradient. */
@@ -110,9 +117,9 @@ public final class Tape {
         return next(x);
     }
 
-    /** The same for the op that the gradient of x was lent to by {@link #shareGrad}. */
-    Grad gradInPlace(Tensor x) {
-        return x.wants ? next(x) : Grad.NONE;
+    /** The same for the backward of y, which the gradient of x may have been lent to by {@link #shareGrad}. */
+    Grad gradInPlace(Tensor x, Tensor y) {
+        return x.wants && gradOf(y) == x.grad ? next(x) : grad(x);
     }
 
     private Grad next(Tensor x) {
@@ -177,9 +184,9 @@ public final class Tape {
     }
 
     private void rerun(Tensor y, Tensor x, UnaryOperator<Tensor> block) {
-        if (x.wants && x.grad == null) x.grad = nextLane(x);
-        Tensor[] outerLanes = lanes;
-        lanes = new Tensor[2];
+        if (x.wants && x.grad == null) x.grad = lane(x, y.grad);
+        List<Lane> outerLanes = lanes;
+        lanes = new ArrayList<>();
         long mark = arena.mark();
         int from = entries.size(), kept = copied.size();
         Tensor again = block.apply(x);
@@ -191,9 +198,19 @@ public final class Tape {
         lanes = outerLanes;
     }
 
-    private Tensor nextLane(Tensor x) {
-        lane ^= 1;
-        if (lanes[lane] == null || lanes[lane].size() != x.size()) lanes[lane] = alloc("d segment", x.dims());
-        return lanes[lane];
+    /** Memory for dL/dx while dL/dy is read: what an earlier segment no longer needs, or new. */
+    private Tensor lane(Tensor x, Tensor dy) {
+        Tensor memory = null;
+        for (Lane l : lanes) if (l.memory.size() == x.size() && l.memory.address != dy.address && !pending(l.holder)) memory = l.memory;
+        if (memory == null) memory = alloc("d segment", x.dims());
+        Tensor taken = memory;
+        lanes.removeIf(l -> l.memory == taken);
+        if (pending(x)) lanes.add(new Lane(memory, x));
+        return memory.view(0, x.dims());
+    }
+
+    /** Whether the backward of the op that made y is still to come. */
+    private boolean pending(Tensor y) {
+        return entries.stream().anyMatch(e -> e.y == y);
     }
 }

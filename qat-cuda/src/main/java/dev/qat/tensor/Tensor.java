@@ -25,8 +25,6 @@ public final class Tensor {
     public Tensor gradHost;
     /** The tape step in which {@link #grad}'s memory was lent to the tensor that names this one as its host. */
     public long lentStep = -1;
-    /** This tensor in the backend's operand type, where that differs; made once and shared by every product that reads it. */
-    public Tensor operand;
 
     public Tensor(String name, DType type, long address, long... dims) {
         long n = 1;

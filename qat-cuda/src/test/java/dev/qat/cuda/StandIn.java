@@ -181,6 +181,12 @@ public final class StandIn {
         return at.resolve("qat-cuda").normalize();
     }
 
+    /** Where the libraries lie. */
+    static Path folder() {
+        load();
+        return Libraries.FOLDER;
+    }
+
     static Path target() {
         return module().resolve("target");
     }

@@ -47,6 +47,7 @@ public final class Main implements Callable<Integer> {
         try {
             CommandLine line = new CommandLine(new Main());
             verbs.forEach(line::addSubcommand);
+            line.setUsageHelpWidth(100);
             line.setParameterExceptionHandler((e, _) -> misused(e));
             line.setExecutionExceptionHandler((e, _, _) -> failed(e));
             return line.execute(args);

@@ -44,7 +44,8 @@ final class Natives {
         try {
             Path bindings = Path.of(Loader.load(openblas_nolapack.class));
             // JavaCPP does not bind the two functions that say what was built and which kernels were chosen
-            SymbolLookup library = SymbolLookup.libraryLookup(bindings.resolveSibling("libopenblas_nolapack.so.0"), Arena.global());
+            Path file = bindings.resolveSibling("libopenblas_nolapack.so.0");
+            SymbolLookup library = SymbolLookup.libraryLookup(file, Arena.global());
             return Finding.ok("openblas", "kernels for %s; %s",
                     text(library, "openblas_get_corename"), text(library, "openblas_get_config"));
         } catch (Throwable e) {

@@ -18,7 +18,7 @@ import picocli.CommandLine.Command;
 import picocli.CommandLine.Parameters;
 
 /** Runs a recipe. */
-@Command(name = "train", description = "Run a recipe: train, quantize, judge, write.", mixinStandardHelpOptions = true)
+@Command(name = "train", versionProvider = Main.Version.class, description = "Run a recipe: train, quantize, judge, write.", mixinStandardHelpOptions = true)
 final class Train implements Callable<Integer> {
     @Parameters(index = "0", paramLabel = "RECIPE", description = "A YAML file, such as examples/first-run.yaml.")
     private Path recipe;

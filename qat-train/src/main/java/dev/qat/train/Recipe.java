@@ -28,12 +28,15 @@ public record Recipe(String name, Source model, String backend, int threads, lon
      * @param characters how many characters of the text to use, from the start; 0 for all
      * @param length     tokens per window  @param windows how many to sample (0: 128), or at most to use (0: all of the text's)
      * @param temperature  @param topK  how the model's own text is sampled
+     * @param bosShare   share of a text's windows that start with BOS instead of in mid-text, so that a model trained from
+     *                   scratch learns to speak from nothing
      */
-    public record Data(List<Path> files, int characters, int length, int windows, double temperature, int topK) {
-        public static final Data DEFAULTS = new Data(List.of(), 0, 256, 0, 1, 0);
+    public record Data(List<Path> files, int characters, int length, int windows, double temperature, int topK, double bosShare) {
+        public static final Data DEFAULTS = new Data(List.of(), 0, 256, 0, 1, 0, 0);
 
         public Data {
             if (length < 2) throw Fail.usage("length = %d, expected at least 2 tokens", length);
+            if (bosShare < 0 || bosShare > 1) throw Fail.usage("bos-share = %s, expected a share in [0, 1]", bosShare);
         }
 
         /** How many windows are sampled where there is no text. */

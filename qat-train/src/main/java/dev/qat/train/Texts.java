@@ -7,9 +7,11 @@ import dev.qat.data.Tokenizer;
 import dev.qat.data.Windows;
 import dev.qat.model.Model;
 import dev.qat.ops.Backend;
+import dev.qat.ops.Philox;
 import dev.qat.ops.Sampling;
 import dev.qat.tensor.Fail;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 
@@ -28,7 +30,7 @@ record Texts(Windows train, Windows heldOut, String description) {
         }
         Windows train = r.data().files().isEmpty()
                 ? sampled(r, source, teacher, backend, watch, "sampling training text", 0, r.data().samples(), r.data().length())
-                : limited(Windows.train(ids(source, r.data().files(), 0, r.data().characters(), teacher.config.V()), r.data().length()), r.data().windows());
+                : limited(cut(r, ids(source, r.data().files(), 0, r.data().characters(), teacher.config.V()), source.specialIds().bos()), r.data().windows());
         if (!r.eval().files().isEmpty()) {
             int[] ids = ids(source, r.eval().files(), r.eval().skip(), 0, teacher.config.V());
             Windows held = limited(Windows.evaluation(ids, r.eval().length()), r.eval().windows());
@@ -44,9 +46,25 @@ record Texts(Windows train, Windows heldOut, String description) {
         if (bos < 0) throw Fail.data("%s: config.json and generation_config.json name no bos_token_id, so the model cannot be sampled. Give data.files and eval.files.", source.dir());
         Sampling how = new Sampling((float) r.data().temperature(), r.data().topK(), 1, r.seed());
         try (ModelLm lm = new ModelLm(teacher, backend); Watch.Job job = watch.job(title, count)) {
-            List<int[]> rows = SelfSampler.sample(lm, bos, first, count, length, BATCH, how, n -> job.step(n, "sequences of %d tokens".formatted(length)));
-            return Windows.separate(rows.stream().map(row -> row).toList(), length);
+            List<int[]> rows = SelfSampler.sample(lm, bos, first, count, Math.min(length + 1, lm.context()), BATCH, how, n -> job.step(n, "sequences of %d tokens".formatted(length)));
+            return Windows.separate(rows, length);
         }
+    }
+
+    /** Windows in the text's order; a share of them, drawn by the seed, has BOS before its first token. */
+    private static Windows cut(Recipe r, int[] ids, int bos) {
+        int L = r.data().length();
+        if (r.data().bosShare() == 0) return Windows.train(ids, L);
+        List<int[]> rows = new ArrayList<>();
+        for (int at = 0; at + L < ids.length; at += L) {
+            int[] row = Arrays.copyOfRange(ids, at, at + L + 1);
+            if (Philox.uniform(r.seed(), at / L, 0, 0) < r.data().bosShare()) {
+                System.arraycopy(row, 0, row, 1, L);
+                row[0] = bos;
+            }
+            rows.add(row);
+        }
+        return Windows.separate(rows, L);
     }
 
     private static Windows limited(Windows w, int most) {

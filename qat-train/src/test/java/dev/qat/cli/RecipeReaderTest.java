@@ -184,6 +184,18 @@ class RecipeReaderTest {
                   r.yaml:1:1: stages: missing, expected a list""", refusal("train: {clip: 2}\n"));
     }
 
+    record Outer(Data data, Train train) {
+        static final Outer DEFAULTS = new Outer(Data.DEFAULTS, new Train(7, 7f, 7, true));
+    }
+
+    @Test
+    void aParentsDefaultsComeBeforeARecordsOwnAndMayStillDemandAKey() {
+        Fail fail = assertThrows(Fail.class, () -> RecipeReader.read(file("{}"), List.of(), Outer.class));
+        assertTrue(fail.getMessage().endsWith("r.yaml:1:1: data.files: missing, expected a list"), fail.getMessage());
+        Outer outer = RecipeReader.read(file("train: {clip: 3}"), List.of("data.files=a"), Outer.class);
+        assertEquals(new Outer(new Data(List.of(Path.of("a")), 512, Order.SHUFFLED), new Train(7, 3f, 7, true)), outer);
+    }
+
     @ParameterizedTest
     @CsvSource(delimiter = '|', value = {
         "stages.lsq.bits=3  | stages has no element 'lsq'; it has 0 (teq), 1 (block-ap), 2 (export)",

@@ -1,0 +1,66 @@
+package dev.qat.cuda;
+
+import dev.qat.tensor.Fail;
+import dev.qat.tensor.Memory;
+import dev.qat.tensor.Tensor;
+import java.lang.foreign.MemorySegment;
+import java.util.List;
+
+/** A device's memory as tensors see it. Small writes return at once (see {@link Staging}); reads wait for what was asked before. */
+final class CudaMemory implements Memory, AutoCloseable {
+    private final Device device;
+    private final Staging staging;
+    /** While a step is being captured: its writes would be lost, since a replay repeats only what the device does. */
+    private boolean capturing;
+
+    CudaMemory(Device device) {
+        this.device = device;
+        this.staging = new Staging(device);
+    }
+
+    /** Full memory is an error that shows who holds what and the recipe's keys that change it. */
+    @Override
+    public long allocate(String owner, long bytes) {
+        try {
+            return device.alloc(owner, bytes);
+        } catch (Fail e) {
+            if (e.code() != Fail.DEVICE || device.room().free() >= bytes) throw e;
+            throw Fail.device("%s%nIn the recipe, a smaller data.batch, data.length or chunk needs less, and so does keep: false "
+                    + "(activations are computed again in the backward pass).", e.getMessage());
+        }
+    }
+
+    @Override
+    public void free(long address) {
+        device.free(address);
+    }
+
+    @Override
+    public List<Slab> slabs() {
+        return device.slabs();
+    }
+
+    @Override
+    public void write(Tensor to, MemorySegment from) {
+        Fail.unless(from.byteSize() == to.bytes(), "%s takes %d bytes, got %d", to, to.bytes(), from.byteSize());
+        Fail.unless(!capturing, "%s was written from the host inside a captured step; write it before the step", to);
+        if (to.bytes() <= Staging.SLOT) staging.write(to.address, from);
+        else device.upload(to.address, from);
+    }
+
+    @Override
+    public void read(MemorySegment to, Tensor from) {
+        Fail.unless(to.byteSize() == from.bytes(), "%s gives %d bytes, asked for %d", from, from.bytes(), to.byteSize());
+        Fail.unless(!capturing, "%s was read by the host inside a captured step; read it after the step", from);
+        device.download(to, from.address);
+    }
+
+    void capturing(boolean now) {
+        capturing = now;
+    }
+
+    @Override
+    public void close() {
+        staging.close();
+    }
+}

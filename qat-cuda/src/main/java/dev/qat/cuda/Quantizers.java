@@ -1,0 +1,123 @@
+package dev.qat.cuda;
+
+import static dev.qat.cuda.Launcher.flat;
+import static dev.qat.cuda.Launcher.fp32;
+import static dev.qat.cuda.Launcher.half;
+import static dev.qat.cuda.Launcher.lanes;
+import static dev.qat.cuda.Launcher.rows;
+import static dev.qat.cuda.Launcher.toInt;
+import static dev.qat.cuda.Launcher.wide;
+import static dev.qat.cuda.Launcher.wideFlat;
+
+import dev.qat.ops.Grad;
+import dev.qat.ops.Grid;
+import dev.qat.ops.RowGrid;
+import dev.qat.tensor.PackedWeight;
+import dev.qat.tensor.Tensor;
+
+/** The quantizers: one launch each, values with the reference's bits. */
+final class Quantizers {
+    private static final int BLOCK = 256, ROW_BLOCK = 512, CODES = 8;
+    /** A group is cut into slices of this many elements where there are fewer than so many groups. */
+    private static final int SLICE = 4096, FEW = 4096, SLICES = 8192;
+
+    private final Launcher on;
+
+    Quantizers(Launcher on) {
+        this.on = on;
+    }
+
+    void groupRange(Tensor step, Tensor zero, Tensor w, Grid grid) {
+        fp32(step, zero);
+        int G = grid.group(), groups = toInt(step.size());
+        on.run("groupRange", "groupRange", Launcher.groups(groups, lanes(G)), step, zero, w, half(w), (float) grid.maxCode(), groups, G, lanes(G), wide(G, w));
+    }
+
+    void fakeQuant(Tensor y, Tensor w, Tensor step, Tensor zero, Grid grid) {
+        fp32(step, zero);
+        int G = grid.group(), groups = toInt(step.size());
+        on.run("fakeQuant", "fakeQuant", Launcher.groups(groups, lanes(G)), y, half(y), w, half(w), step, zero, (float) grid.maxCode(), groups, G, lanes(G),
+                wide(G, y, w));
+    }
+
+    void fakeQuantBack(Grad dw, Grad dstep, Grad dzero, Tensor dy, Tensor w, Tensor step, Tensor zero, Grid grid) {
+        fp32(dw, dstep, dzero, dy, step, zero);
+        if (!dw.wanted() && !dstep.wanted() && !dzero.wanted()) return;
+        int G = grid.group(), groups = toInt(step.size());
+        on.run("fakeQuant", "fakeQuantBack", Launcher.groups(groups, lanes(G)), dw, dstep, dzero, dy, w, half(w), step, zero, (float) grid.maxCode(), groups, G,
+                lanes(G), wide(G, dw, dy, w));
+    }
+
+    void pack(PackedWeight p, Tensor w, Tensor step, Tensor zero) {
+        fp32(step, zero, p.step(), p.zero());
+        int words = toInt(p.words().cols());
+        on.run("pack", "pack", rows(p.rows(), 4L * words, BLOCK), p.words(), p.step(), p.zero(), w, half(w), step, zero, p.bits(), toInt(p.cols()), p.group(), words);
+    }
+
+    void dequantize(Tensor y, PackedWeight p, Tensor step) {
+        fp32(step, p.zero());
+        boolean wide = p.cols() % CODES == 0 && y.address % 16 == 0;
+        on.run("dequantize", "dequantize", rows(p.rows(), p.cols() / 2, BLOCK), y, half(y), p.words(), step, p.zero(), p.bits(), toInt(p.cols()), p.group(),
+                toInt(p.words().cols()), wide);
+    }
+
+    void dequantizeBack(Grad dstep, Tensor dy, PackedWeight p) {
+        if (!dstep.wanted()) return;
+        fp32(dstep, dy, p.zero());
+        int G = p.group(), groups = toInt(p.step().size());
+        on.run("dequantize", "dequantizeBack", Launcher.groups(groups, lanes(G)), dstep, dy, p.words(), p.zero(), p.bits(), toInt(p.cols()), G,
+                toInt(p.words().cols()), groups, lanes(G), wide(G, dy));
+    }
+
+    // ---- learned steps -----------------------------------------------------------------------------------------------
+
+    /** How groups are cut: into one slice each, unless few groups are long (one step for a whole activation). */
+    private record Slices(int groups, long G, int each, long span) {
+        static Slices of(long size, int group) {
+            long groups = size / group, most = Math.max(1, SLICES / groups);
+            long each = groups < FEW ? Math.clamp(Math.ceilDiv(group, SLICE), 1, most) : 1;
+            long span = Math.ceilDiv(Math.ceilDiv(group, each), Launcher.VECTOR) * Launcher.VECTOR;
+            return new Slices(toInt(groups), group, toInt(Math.ceilDiv(group, span)), span);
+        }
+
+        Blocks blocks() {
+            return Launcher.groups((long) groups * each, lanes());
+        }
+
+        int lanes() {
+            return Launcher.lanes(Math.min(span, G));
+        }
+    }
+
+    void lsq(Tensor y, Tensor w, Tensor step, Grid grid) {
+        fp32(step);
+        Slices s = Slices.of(w.size(), grid.group());
+        on.run("lsq", "lsq", s.blocks(), y, half(y), w, half(w), step, (float) grid.lowest(), (float) grid.highest(), s.groups, s.G, s.each, s.span, s.lanes(),
+                wide(s.groups == 1 ? Launcher.VECTOR : s.G, y, w));
+    }
+
+    void lsqBack(Grad dw, Grad dstep, Tensor dy, Tensor w, Tensor step, Grid grid) {
+        fp32(dw, dstep, dy, step);
+        if (!dw.wanted() && !dstep.wanted()) return;
+        Slices s = Slices.of(w.size(), grid.group());
+        boolean parts = dstep.wanted() && s.each > 1;
+        float factor = (float) (1 / Math.sqrt((double) s.G * grid.highest()));
+        on.run("lsq", "lsqBack", s.blocks(), dw, parts ? new Grad(on.scratch, false) : dstep, factor, dy, w, half(w), step, (float) grid.lowest(),
+                (float) grid.highest(), s.groups, s.G, s.each, s.span, s.lanes(), wide(s.groups == 1 ? Launcher.VECTOR : s.G, dw, dy, w));
+        if (parts) on.run("lsq", "lsqBackParts", Blocks.of(s.groups, Reductions.last(s.each).threads()), dstep, on.scratch, s.each);
+    }
+
+    // ---- rows --------------------------------------------------------------------------------------------------------
+
+    void rowQuant(Tensor y, Tensor x, RowGrid grid) {
+        int C = toInt(x.cols());
+        float top = (1 << (grid.symmetric() ? grid.bits() - 1 : grid.bits())) - 1;
+        on.run("rowQuant", "rowQuant", rows(x.rows(), C, ROW_BLOCK), y, half(y), x, half(x), grid.symmetric(), top, C, wide(C, y, x));
+    }
+
+    void rowQuantBack(Grad dx, Tensor dy, Tensor x, RowGrid grid) {
+        if (!dx.wanted()) return;
+        fp32(dx, dy);
+        on.run("rowQuant", "rowQuantBack", flat(dy.size()), dx, dy, x, half(x), grid.window(), dy.size(), wideFlat(dx, dy, x));
+    }
+}
