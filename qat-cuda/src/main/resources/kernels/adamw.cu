@@ -14,7 +14,7 @@ extern "C" __global__ void __launch_bounds__(256) adamw(float* p, const float* g
     i64 i = 4 * globalThread();
     if (i >= n) return;
     float lr = hyper[0], beta1 = hyper[1], beta2 = hyper[2], eps = hyper[3], decay = hyper[4], c1 = hyper[5], c2 = hyper[6], maxNorm = hyper[7];
-    float clip = squares == nullptr || maxNorm == 0 ? 1 : fminf(1, maxNorm / (sqrtf(*squares) + 1e-6f));
+    float clip = squares == nullptr || maxNorm == 0 ? 1 : least(1, maxNorm / (sqrtf(*squares) + 1e-6f));
     int count = countOf(n, i);
     float pp[4], gg[4], mm[4], vv[4];
     get4(pp, p, i, count, wide);

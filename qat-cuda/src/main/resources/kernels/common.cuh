@@ -144,6 +144,9 @@ __device__ __forceinline__ float blockMax(float v) {
 
 __device__ __forceinline__ i64 globalThread() { return (i64) blockIdx.x * blockDim.x + threadIdx.x; }
 
+// the group that this thread shares with `lanes` neighbours, a power of two that divides the block
+__device__ __forceinline__ int groupOf(int lanes) { return blockIdx.x * (blockDim.x / lanes) + threadIdx.x / lanes; }
+
 // how many of the four elements from `at` on there are
 __device__ __forceinline__ int countOf(i64 end, i64 at) { return end - at < 4 ? (int) (end - at) : 4; }
 

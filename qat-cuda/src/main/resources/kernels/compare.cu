@@ -2,7 +2,7 @@
 //
 //   stats_n = (−log S[target],  Σ_v T_v (log T_v − log S_v),  1 if argmax z = argmax y, the first of equal ones)
 //
-// z, y (rows, V) fp32   targets (rows)   stats (rows, 3): zeros where target < 0, NaN first where target ≥ V
+// z, y (rows, V) fp32   targets (rows)   stats (rows, 3): its first is 0 where target < 0, NaN where target ≥ V
 // One block per row.  Fixed order, so deterministic.
 #include "common.cuh"
 
@@ -26,6 +26,6 @@ extern "C" __global__ void __launch_bounds__(512) compare(float* stats, const fl
     if (threadIdx.x > 0) return;
     float* out = stats + 3LL * blockIdx.x;
     out[0] = target < 0 ? 0 : target >= V ? NOT_A_NUMBER : logS - (z[target] - student.max);
-    out[1] = target < 0 ? 0 : divergence;
-    out[2] = target >= 0 && bestS == bestT;
+    out[1] = divergence;
+    out[2] = bestS == bestT;
 }

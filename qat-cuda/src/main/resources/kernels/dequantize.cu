@@ -47,7 +47,7 @@ extern "C" __global__ void __launch_bounds__(256) dequantize(void* y, int half, 
 
 extern "C" __global__ void __launch_bounds__(256) dequantizeBack(float* dstep, int acc, const float* dy, const unsigned* words, const float* zero,
                                                                  int bits, int I, int G, int rowWords, int groups, int lanes, int wide) {
-    int group = globalThread() / lanes, lane = threadIdx.x % lanes, mask = (1 << bits) - 1;
+    int group = groupOf(lanes), lane = threadIdx.x % lanes, mask = (1 << bits) - 1;
     float total = 0;
     if (group < groups) {
         i64 row = group / (I / G);

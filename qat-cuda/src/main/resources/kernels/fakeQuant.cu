@@ -22,7 +22,7 @@ struct Affine {
 
 extern "C" __global__ void __launch_bounds__(256) fakeQuant(void* y, int halfY, const void* w, int halfW, const float* step, const float* zero,
                                                             float Q, int groups, int G, int lanes, int wide) {
-    int group = globalThread() / lanes, lane = threadIdx.x % lanes;
+    int group = groupOf(lanes), lane = threadIdx.x % lanes;
     if (group >= groups) return;
     Affine a(step, zero, group, Q);
     for (int i = 4 * lane; i < G; i += 4 * lanes) {
@@ -36,7 +36,7 @@ extern "C" __global__ void __launch_bounds__(256) fakeQuant(void* y, int halfY, 
 extern "C" __global__ void __launch_bounds__(256) fakeQuantBack(float* dw, int accW, float* dstep, int accStep, float* dzero, int accZero,
                                                                 const float* dy, const void* w, int halfW, const float* step,
                                                                 const float* zero, float Q, int groups, int G, int lanes, int wide) {
-    int group = globalThread() / lanes, lane = threadIdx.x % lanes;
+    int group = groupOf(lanes), lane = threadIdx.x % lanes;
     float stepSum = 0, zeroSum = 0;
     if (group < groups) {
         Affine a(step, zero, group, Q);

@@ -9,7 +9,7 @@
 
 extern "C" __global__ void __launch_bounds__(256) groupRange(float* step, float* zero, const void* w, int half, float Q, int groups, int G,
                                                              int lanes, int wide) {
-    int group = globalThread() / lanes, lane = threadIdx.x % lanes;
+    int group = groupOf(lanes), lane = threadIdx.x % lanes;
     float low = INF, high = -INF;
     if (group < groups) for (int i = 4 * lane; i < G; i += 4 * lanes) {
         float v[4];

@@ -15,38 +15,38 @@
 
 extern "C" __global__ void __launch_bounds__(256) lsq(void* y, int halfY, const void* w, int halfW, const float* step, float qn, float qp,
                                                       int groups, i64 G, int slices, i64 span, int lanes, int wide) {
-    i64 slice = globalThread() / lanes, group = slice / slices;
+    int slice = groupOf(lanes), group = slice / slices;
     if (group >= groups) return;
     float s = step[group];
-    i64 from = slice % slices * span, to = from + span < G ? from + span : G;
+    i64 from = (i64) (slice % slices) * span, to = from + span < G ? from + span : G;
     for (i64 i = from + 4 * (threadIdx.x % lanes); i < to; i += 4 * lanes) {
         int count = countOf(to, i);
         float v[4];
-        get4(v, w, group * G + i, count, wide, halfW);
+        get4(v, w, (i64) group * G + i, count, wide, halfW);
         for (int k = 0; k < 4; k++) v[k] = s * rintf(clamp(v[k] / s, qn, qp));
-        put4(y, group * G + i, v, count, wide, halfY);
+        put4(y, (i64) group * G + i, v, count, wide, halfY);
     }
 }
 
 extern "C" __global__ void __launch_bounds__(256) lsqBack(float* dw, int accW, float* dstep, int accStep, float factor, const float* dy,
                                                           const void* w, int halfW, const float* step, float qn, float qp,
                                                           int groups, i64 G, int slices, i64 span, int lanes, int wide) {
-    i64 slice = globalThread() / lanes, group = slice / slices;
+    int slice = groupOf(lanes), group = slice / slices;
     float total = 0;
     if (group < groups) {
         float s = step[group];
-        i64 from = slice % slices * span, to = from + span < G ? from + span : G;
+        i64 from = (i64) (slice % slices) * span, to = from + span < G ? from + span : G;
         for (i64 i = from + 4 * (threadIdx.x % lanes); i < to; i += 4 * lanes) {
             int count = countOf(to, i);
             float v[4], d[4];
-            get4(v, w, group * G + i, count, wide, halfW);
-            get4(d, dy, group * G + i, count, wide);
+            get4(v, w, (i64) group * G + i, count, wide, halfW);
+            get4(d, dy, (i64) group * G + i, count, wide);
             for (int k = 0; k < 4; k++) {
                 float x = v[k] / s;
                 total += d[k] * (x < qn ? qn : x > qp ? qp : rintf(x) - x);
                 if (x < qn || x > qp) d[k] *= 0;
             }
-            if (dw) give4(dw, group * G + i, d, count, wide, accW);
+            if (dw) give4(dw, (i64) group * G + i, d, count, wide, accW);
         }
     }
     total = lanesSum(total, lanes);

@@ -12,7 +12,7 @@
 // ones end is found bit by bit, each bit by one pass over the row. Fixed order of sums, so deterministic.
 #include "common.cuh"
 
-#define THREADS 512
+#define MOST 512                    // threads of a block
 
 struct Row {
     const float* logits;
@@ -34,7 +34,7 @@ __device__ __forceinline__ double blockTotal(double v, double* parts) {
     if (LANE == 0) parts[threadIdx.x / WARP] = v;
     __syncthreads();
     double sum = 0;
-    for (int w = 0; w < THREADS / WARP; w++) sum += parts[w];
+    for (int w = 0; w < blockDim.x / WARP; w++) sum += parts[w];
     __syncthreads();
     return sum;
 }
@@ -42,7 +42,7 @@ __device__ __forceinline__ double blockTotal(double v, double* parts) {
 // the number of elements, or the sum of their weights, at or before place `last`
 __device__ __forceinline__ double upTo(const Row& row, unsigned long long last, int count, double* parts) {
     double sum = 0;
-    for (int i = threadIdx.x; i < row.V; i += THREADS) if (row.place(i) >= last) sum += count ? 1 : row.weight(i);
+    for (int i = threadIdx.x; i < row.V; i += blockDim.x) if (row.place(i) >= last) sum += count ? 1 : row.weight(i);
     return blockTotal(sum, parts);
 }
 
@@ -57,16 +57,16 @@ __device__ __forceinline__ unsigned long long reach(const Row& row, double goal,
     return last < end ? end : last;
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) sample(int* ids, const float* logits, const int* keys, int V, float temperature,
+extern "C" __global__ void __launch_bounds__(MOST) sample(int* ids, const float* logits, const int* keys, int V, float temperature,
                                                              int topK, float topP, int seedLow, int seedHigh) {
-    __shared__ double parts[WARP], segments[THREADS];
+    __shared__ double parts[WARP], segments[MOST];
     __shared__ int hit;
     int b = blockIdx.x, broken = 0, best = V;
     Row row = { logits + (i64) b * V, V, -INF, temperature };
-    for (int i = threadIdx.x; i < V; i += THREADS) row.first = fmaxf(row.first, row.logits[i]), broken |= row.logits[i] != row.logits[i];
+    for (int i = threadIdx.x; i < V; i += blockDim.x) row.first = fmaxf(row.first, row.logits[i]), broken |= row.logits[i] != row.logits[i];
     row.first = blockMax(row.first);
     broken = blockMin(-broken);
-    for (int i = threadIdx.x; i < V; i += THREADS) if (row.logits[i] == row.first) best = min(best, i);
+    for (int i = threadIdx.x; i < V; i += blockDim.x) if (row.logits[i] == row.first) best = min(best, i);
     best = blockMin(best);
     if (broken || temperature == 0) {
         if (threadIdx.x == 0) ids[b] = broken ? -1 : best;
@@ -77,7 +77,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) sample(int* ids, const flo
     if (topK > 0 && topK < V) end = reach(row, topK, 0, 1, parts);
     if (topP < 1) end = reach(row, topP * upTo(row, end, 0, parts), end, 0, parts);
 
-    int each = (V + THREADS - 1) / THREADS, from = threadIdx.x * each, to = min(V, from + each);
+    int each = (V + blockDim.x - 1) / blockDim.x, from = threadIdx.x * each, to = min(V, from + each);
     double mine = 0;
     for (int i = from; i < to; i++) if (row.place(i) >= end) mine += row.weight(i);
     segments[threadIdx.x] = mine;
@@ -86,7 +86,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) sample(int* ids, const flo
     unsigned word[4];
     philox(word, seedLow, seedHigh, 0, keys[2 * b], keys[2 * b + 1]);
     double total = 0, before = 0;
-    for (int t = 0; t < THREADS; t++) total += segments[t];
+    for (int t = 0; t < blockDim.x; t++) total += segments[t];
     for (int t = 0; t < threadIdx.x; t++) before += segments[t];
     double goal = unit(word[0]) * total;
     if (before <= goal && before + mine > goal) {                      // true for one thread: u < 1

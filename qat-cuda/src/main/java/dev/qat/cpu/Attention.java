@@ -6,6 +6,7 @@ import dev.qat.tensor.HostMemory;
 import dev.qat.tensor.Tensor;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorMask;
+import jdk.incubator.vector.VectorOperators;
 
 import static dev.qat.cpu.Lanes.L;
 import static dev.qat.cpu.Lanes.get;
@@ -19,11 +20,14 @@ import static dev.qat.cpu.Lanes.zero;
 
 /**
  * Causal grouped-query attention in tiles of query rows: a tile's scores against the keys it may see live in a scratch of
- * {@link #TILE} × T per thread, never T × T. Products by OpenBLAS straight on the strided heads.
+ * {@link #TILE} × T per thread, never T × T. Keys and values are transposed once per head and products go in pieces of at most
+ * {@link #SPAN} keys, since OpenBLAS multiplies small plain matrices half as fast again as large or transposed ones.
  */
 final class Attention {
     /** Query rows per tile: large enough for the products, small enough that little of the masked triangle is computed. */
     private static final int TILE = 64;
+    /** Keys per product: TILE · SPAN · D stays under the million where OpenBLAS uses its kernels for small matrices. */
+    private static final int SPAN = 128;
 
     private final Threads team;
     private final HostMemory memory;
@@ -35,9 +39,9 @@ final class Attention {
         this.memory = memory;
     }
 
-    /** Two score tiles per thread; grows only when a longer sequence than ever before is seen. */
-    private void reserve(int tokens) {
-        long floats = 2L * TILE * tokens;
+    /** Two score tiles and two transposed heads per thread; grows only when a longer sequence than ever before is seen. */
+    private void reserve(Heads h) {
+        long floats = 2L * (TILE + h.D()) * h.T();
         if (floats <= scratchFloats) return;
         if (scratch != null) for (long a : scratch) memory.free(a);
         scratch = new long[team.count()];
@@ -46,7 +50,7 @@ final class Attention {
     }
 
     void attention(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, Heads h) {
-        reserve(h.T());
+        reserve(h);
         team.each((long) h.B() * h.H(), 1, (t, from, to) -> {
             for (long u = from; u < to; u++) forward(scratch[t], (int) (u / h.H()), (int) (u % h.H()), o, lse, q, k, v, h);
         });
@@ -54,14 +58,47 @@ final class Attention {
 
     private static void forward(long s, int b, int head, Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, Heads h) {
         long hd = (long) h.H() * h.D(), kd = (long) h.K() * h.D(), row = (long) b * h.T();
-        long key = at(k, row, kd, head / (h.H() / h.K()), h.D()), value = at(v, row, kd, head / (h.H() / h.K()), h.D());
+        int kv = head / (h.H() / h.K());
+        long value = at(v, row, kd, kv, h.D()), keys = s + 4L * TILE * h.T();
+        // query heads that share a key head come one after the other, mostly on one thread
+        transpose(keys, at(k, row, kd, kv, h.D()), kd, h.T(), h.D());
         for (int i = 0; i < h.T(); i += TILE) {
             int rows = Math.min(TILE, h.T() - i), cols = i + rows;
             long query = at(q, row + i, hd, head, h.D()), out = at(o, row + i, hd, head, h.D());
-            Blas.gemm(false, true, rows, cols, h.D(), scale(h), query, hd, key, kd, 0, s, cols);
+            scores(s, query, hd, keys, rows, cols, h, scale(h));
             long sums = lse.address + 4 * (((long) b * h.H() + head) * h.T() + i);
             for (int r = 0; r < rows; r++) put(sums + 4L * r, softmaxRow(s + 4L * r * cols, i + r + 1, cols));
-            Blas.gemm(false, false, rows, h.D(), cols, 1, s, cols, value, kd, 0, out, hd);
+            weigh(out, hd, s, value, kd, rows, cols, h.D(), 0);
+        }
+    }
+
+    /** s = scale · x · kᵀ for a tile of rows.   x (rows, D) strided  kt (D, T)  s (rows, cols) */
+    private static void scores(long s, long x, long stride, long kt, int rows, int cols, Heads h, float scale) {
+        for (int j = 0; j < cols; j += SPAN) {
+            Blas.gemm(false, false, rows, Math.min(SPAN, cols - j), h.D(), scale, x, stride, kt + 4L * j, h.T(), 0, s + 4L * j, cols);
+        }
+    }
+
+    /** y = p · x + beta · y for a tile of rows.   p (rows, cols)  x (cols, D) strided  y (rows, D) strided */
+    private static void weigh(long y, long ystride, long p, long x, long xstride, int rows, int cols, int D, float beta) {
+        for (int j = 0; j < cols; j += SPAN) {
+            Blas.gemm(false, false, rows, D, Math.min(SPAN, cols - j), 1, p + 4L * j, cols, x + 4 * j * xstride, xstride, j == 0 ? beta : 1, y, ystride);
+        }
+    }
+
+    /** y += pᵀ · x.   p (rows, cols)  x (rows, D) strided  y (cols, D) strided */
+    private static void scatter(long y, long ystride, long p, long x, long xstride, int rows, int cols, int D) {
+        for (int j = 0; j < cols; j += SPAN) {
+            Blas.gemm(true, false, Math.min(SPAN, cols - j), D, rows, 1, p + 4L * j, cols, x, xstride, 1, y + 4 * j * ystride, ystride);
+        }
+    }
+
+    /** y (D, T) = xᵀ of x (T, D) strided, in squares that stay in the first cache. */
+    private static void transpose(long y, long x, long stride, int T, int D) {
+        for (int i = 0; i < T; i += L) {
+            for (int d = 0; d < D; d++) {
+                for (int r = i; r < Math.min(T, i + L); r++) put(y + 4 * ((long) d * T + r), get(x + 4 * (r * stride + d)));
+            }
         }
     }
 
@@ -98,14 +135,18 @@ final class Attention {
     static float maxOf(long s, long n) {
         FloatVector m = of(Float.NEGATIVE_INFINITY);
         long i = 0;
-        for (; i + L <= n; i += L) m = m.max(load(s + 4 * i));
+        for (; i + L <= n; i += L) {
+            FloatVector v = load(s + 4 * i);
+            // not "less or equal": NaN takes the place and stays
+            m = m.blend(v, v.compare(VectorOperators.LE, m).not());
+        }
         float best = Lanes.max(m);
         for (; i < n; i++) best = Math.max(best, get(s + 4 * i));
         return best;
     }
 
     void attentionBack(Grad dq, Grad dk, Grad dv, Tensor delta, Tensor dy, Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, Heads h) {
-        reserve(h.T());
+        reserve(h);
         team.each((long) h.B() * h.K(), 1, (t, from, to) -> {
             for (long u = from; u < to; u++) {
                 int b = (int) (u / h.K()), kv = (int) (u % h.K());
@@ -130,21 +171,23 @@ final class Attention {
                                  Tensor q, Tensor k, Tensor v, Heads h) {
         long hd = (long) h.H() * h.D(), kd = (long) h.K() * h.D(), row = (long) b * h.T();
         int kv = head / (h.H() / h.K());
-        long key = at(k, row, kd, kv, h.D()), value = at(v, row, kd, kv, h.D());
+        long key = at(k, row, kd, kv, h.D()), p = s, dp = p + 4L * TILE * h.T(), keys = dp + 4L * TILE * h.T(), values = keys + 4L * h.D() * h.T();
+        transpose(keys, key, kd, h.T(), h.D());
+        transpose(values, at(v, row, kd, kv, h.D()), kd, h.T(), h.D());
         for (int i = 0; i < h.T(); i += TILE) {
             int rows = Math.min(TILE, h.T() - i), cols = i + rows;
             long query = at(q, row + i, hd, head, h.D()), out = at(o, row + i, hd, head, h.D()), dout = at(dy, row + i, hd, head, h.D());
-            long p = s, dp = s + 4L * TILE * h.T(), stat = 4 * (((long) b * h.H() + head) * h.T() + i);
-            Blas.gemm(false, true, rows, cols, h.D(), scale(h), query, hd, key, kd, 0, p, cols);
-            Blas.gemm(false, true, rows, cols, h.D(), 1, dout, hd, value, kd, 0, dp, cols);
+            long stat = 4 * (((long) b * h.H() + head) * h.T() + i);
+            scores(p, query, hd, keys, rows, cols, h, scale(h));
+            scores(dp, dout, hd, values, rows, cols, h, 1);
             for (int r = 0; r < rows; r++) {
                 float d = Layers.dot(dout + 4 * r * hd, out + 4 * r * hd, h.D());
                 put(delta.address + stat + 4L * r, d);
                 scoreRowBack(p + 4L * r * cols, dp + 4L * r * cols, get(lse.address + stat + 4L * r), d, scale(h), i + r + 1, cols);
             }
-            if (dv.wanted()) Blas.gemm(true, false, cols, h.D(), rows, 1, p, cols, dout, hd, 1, at(dv.to(), row, kd, kv, h.D()), kd);
-            if (dk.wanted()) Blas.gemm(true, false, cols, h.D(), rows, 1, dp, cols, query, hd, 1, at(dk.to(), row, kd, kv, h.D()), kd);
-            if (dq.wanted()) Blas.gemm(false, false, rows, h.D(), cols, 1, dp, cols, key, kd, dq.add() ? 1 : 0, at(dq.to(), row + i, hd, head, h.D()), hd);
+            if (dv.wanted()) scatter(at(dv.to(), row, kd, kv, h.D()), kd, p, dout, hd, rows, cols, h.D());
+            if (dk.wanted()) scatter(at(dk.to(), row, kd, kv, h.D()), kd, dp, query, hd, rows, cols, h.D());
+            if (dq.wanted()) weigh(at(dq.to(), row + i, hd, head, h.D()), hd, dp, key, kd, rows, cols, h.D(), dq.add() ? 1 : 0);
         }
     }
 
@@ -162,7 +205,7 @@ final class Attention {
     }
 
     void attentionCache(Tensor o, Tensor q, Tensor k, Tensor v, Tensor lengths, Heads h) {
-        reserve(h.T());
+        reserve(h);
         int group = h.H() / h.K();
         long kd = (long) h.K() * h.D();
         team.each((long) h.B() * h.H(), 1, (t, from, to) -> {

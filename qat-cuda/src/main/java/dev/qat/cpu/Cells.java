@@ -13,7 +13,7 @@ final class Cells {
 
     static float get(Tensor x, long i) {
         if (x.type == DType.F32) return HostMemory.get(x, i);
-        Fail.unless(x.type == DType.BF16, "%s holds no floats", x);
+        if (x.type != DType.BF16) throw Fail.internal("%s holds no floats", x);
         return Float.intBitsToFloat(HostMemory.ALL.get(ValueLayout.JAVA_SHORT_UNALIGNED, x.address + 2 * i) << 16);
     }
 
@@ -22,7 +22,7 @@ final class Cells {
         if (y.type == DType.F32) {
             HostMemory.put(y, i, (float) v);
         } else {
-            Fail.unless(y.type == DType.BF16, "%s holds no floats", y);
+            if (y.type != DType.BF16) throw Fail.internal("%s holds no floats", y);
             HostMemory.ALL.set(ValueLayout.JAVA_SHORT_UNALIGNED, y.address + 2 * i, bf16((float) v));
         }
     }

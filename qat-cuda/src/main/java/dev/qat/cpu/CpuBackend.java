@@ -43,7 +43,7 @@ public final class CpuBackend implements Backend {
         team = new Threads(threads > 0 ? threads : Runtime.getRuntime().availableProcessors());
         moves = new Moves(team);
         products = new Products(team);
-        layers = new Layers(team);
+        layers = new Layers(team, memory);
         attention = new Attention(team, memory);
         losses = new Losses(team, products, moves);
         quantizers = new Quantizers(team);
@@ -79,6 +79,7 @@ public final class CpuBackend implements Backend {
     @Override
     public void close() {
         attention.close();
+        layers.close();
         team.close();
     }
 

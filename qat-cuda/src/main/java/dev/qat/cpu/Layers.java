@@ -1,6 +1,7 @@
 package dev.qat.cpu;
 
 import dev.qat.ops.Grad;
+import dev.qat.tensor.HostMemory;
 import dev.qat.tensor.Tensor;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorMask;
@@ -18,9 +19,17 @@ import static dev.qat.cpu.Lanes.zero;
 /** Embedding, rmsnorm, rope and swiglu: rows shared out over the team, one fused pass each. */
 final class Layers {
     private final Threads team;
+    private final HostMemory memory;
+    /** A row of sums per thread; grows only when a wider norm than ever before is seen. */
+    private long partial, partialFloats;
 
-    Layers(Threads team) {
+    Layers(Threads team, HostMemory memory) {
         this.team = team;
+        this.memory = memory;
+    }
+
+    void close() {
+        if (partial != 0) memory.free(partial);
     }
 
     void embed(Tensor y, Tensor ids, Tensor table) {
@@ -62,27 +71,39 @@ final class Layers {
         });
     }
 
+    /** One pass over dy and x: rows of dx, and the gain's gradient summed per thread, then over threads in order. */
     void rmsnormBack(Grad dx, Grad dgain, Tensor dy, Tensor x, Tensor gain, Tensor rstd) {
         long c = gain.size(), rows = x.size() / c;
-        if (dgain.wanted()) team.each(c, L, (t, from, to) -> gainGradient(dgain, dy, x, rstd, rows, c, from, to));
-        if (!dx.wanted()) return;
+        long sums = dgain.wanted() ? partial(c) : 0;
         team.each(rows, 1, (t, from, to) -> {
+            long sum = sums + 4 * t * c;
             for (long m = from; m < to; m++) {
                 long at = 4 * m * c;
-                normRowBack(dx.to().address + at, dx.add(), dy.address + at, x.address + at, gain.address, get(rstd.address + 4 * m), c);
+                float r = get(rstd.address + 4 * m);
+                if (dgain.wanted()) gainRow(sum, dy.address + at, x.address + at, r, c);
+                if (dx.wanted()) normRowBack(dx.to().address + at, dx.add(), dy.address + at, x.address + at, gain.address, r, c);
             }
         });
+        if (dgain.wanted()) Moves.sumRows(dgain.to().address, dgain.add(), sums, team.count(), c, 0, c);
     }
 
-    private static void gainGradient(Grad dgain, Tensor dy, Tensor x, Tensor rstd, long rows, long c, long from, long to) {
-        for (long i = from; i < to; i += L) {
-            VectorMask<Float> k = tail(to - i);
-            FloatVector sum = dgain.add() ? load(dgain.to().address + 4 * i, k) : zero();
-            for (long m = 0; m < rows; m++) {
-                long at = 4 * (m * c + i);
-                sum = load(dy.address + at, k).mul(load(x.address + at, k)).fma(of(get(rstd.address + 4 * m)), sum);
-            }
-            store(dgain.to().address + 4 * i, sum, k);
+    /** A zeroed row of c sums per thread. */
+    private long partial(long c) {
+        long floats = c * team.count();
+        if (floats > partialFloats) {
+            if (partial != 0) memory.free(partial);
+            partial = memory.allocate("partial sums", 4 * floats);
+            partialFloats = floats;
+        }
+        Moves.fillRow(partial, 0, floats);
+        return partial;
+    }
+
+    /** sum += dy · x · r */
+    private static void gainRow(long sum, long dy, long x, float r, long c) {
+        for (long i = 0; i < c; i += L) {
+            VectorMask<Float> k = tail(c - i);
+            store(sum + 4 * i, load(dy + 4 * i, k).mul(load(x + 4 * i, k)).fma(of(r), load(sum + 4 * i, k)), k);
         }
     }
 

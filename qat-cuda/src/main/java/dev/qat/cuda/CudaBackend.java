@@ -85,9 +85,10 @@ public final class CudaBackend implements Backend {
 
     @Override
     public void close() {
-        device.sync();
-        memory.close();
-        device.close();
+        try (device) {
+            device.sync();
+            memory.close();
+        }
     }
 
     // ---- moving and adding -------------------------------------------------------------------------------------------

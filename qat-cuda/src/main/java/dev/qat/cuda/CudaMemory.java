@@ -25,8 +25,8 @@ final class CudaMemory implements Memory, AutoCloseable {
             return device.alloc(owner, bytes);
         } catch (Fail e) {
             if (e.code() != Fail.DEVICE || device.room().free() >= bytes) throw e;
-            throw Fail.device("%s%nIn the recipe, a smaller data.batch, data.length or chunk needs less, and so does keep: false "
-                    + "(activations are computed again in the backward pass).", e.getMessage());
+            throw Fail.device("%s%nIn the recipe, recompute: true, a smaller batch or data.length, and for the evaluation a smaller "
+                    + "eval.batch, need less.", e.getMessage());
         }
     }
 

@@ -144,18 +144,17 @@ public final class JCudaDevice implements Device {
         checkBlas(JCublas2.cublasSetStream(cublas, new cudaStream_t(stream(Lane.COMPUTE))), "cublasSetStream");
         // After the stream, which takes a workspace away again; a fixed one is also what makes products capturable.
         checkBlas(JCublas2.cublasSetWorkspace(cublas, new DeviceAddress(alloc("cuBLAS workspace", WORKSPACE)), WORKSPACE), "cublasSetWorkspace");
-        kernels = new Kernels(cache, new Nvrtc(10 * properties.major() + properties.minor(), properties.nvrtc()));
+        kernels = new Kernels(cache, nvrtc(10 * properties.major() + properties.minor()));
     }
 
     private Properties inspect() {
         byte[] name = new byte[256];
         long[] total = new long[1];
-        int[] driver = new int[1], cublasVersion = new int[1], major = new int[1], minor = new int[1];
+        int[] driver = new int[1], cublasVersion = new int[1];
         check(cuDeviceGetName(name, name.length, device), "cuDeviceGetName");
         check(cuDeviceTotalMem(total, device), "cuDeviceTotalMem");
         check(cuDriverGetVersion(driver), "cuDriverGetVersion");
         checkBlas(JCublas2.cublasGetVersion(cublas, cublasVersion), "cublasGetVersion");
-        JNvrtc.nvrtcVersion(major, minor);
         return new Properties(new String(name, StandardCharsets.UTF_8).trim(),
             attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR),
             attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR),
@@ -165,7 +164,7 @@ public final class JCudaDevice implements Device {
             attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH),
             attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE),
             attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN),
-            total[0], driver[0], cublasVersion[0], major[0] + "." + minor[0]);
+            total[0], driver[0], cublasVersion[0], nvrtc(0).version);
     }
 
     private int attribute(int which) {
@@ -376,8 +375,15 @@ public final class JCudaDevice implements Device {
         return capturing[0] == 0 ? cuStreamSynchronize(stream(Lane.COMPUTE)) : 0;
     }
 
+    /** NVRTC for a compute capability, 80 for 8.0: it needs no device. */
+    static Nvrtc nvrtc(int capability) {
+        int[] major = new int[1], minor = new int[1];
+        checkNvrtc(JNvrtc.nvrtcVersion(major, minor), "nvrtcVersion");
+        return new Nvrtc(capability, major[0] + "." + minor[0]);
+    }
+
     /** NVRTC, for one architecture: to machine code where this NVRTC knows it, else to PTX for the newest it knows. */
-    private record Nvrtc(int capability, String version) implements Kernels.Compiler {
+    record Nvrtc(int capability, String version) implements Kernels.Compiler {
         private String architecture() {
             int[] n = new int[1];
             JNvrtc.nvrtcGetNumSupportedArchs(n);

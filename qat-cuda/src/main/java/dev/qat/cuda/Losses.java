@@ -70,7 +70,7 @@ final class Losses {
     /** Drawn by one kernel, without sorting; see sample.cu. */
     void sample(Tensor ids, Tensor logits, Tensor keys, Sampling s) {
         fp32(logits);
-        on.run("sample", "sample", Blocks.of(ids.size(), BLOCK), ids, logits, keys, toInt(logits.cols()), s.temperature(), s.topK(), s.topP(), (int) s.seed(),
+        on.run("sample", "sample", rows(ids.size(), logits.cols(), BLOCK), ids, logits, keys, toInt(logits.cols()), s.temperature(), s.topK(), s.topP(), (int) s.seed(),
                 (int) (s.seed() >>> 32));
     }
 

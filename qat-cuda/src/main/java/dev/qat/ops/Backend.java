@@ -110,7 +110,7 @@ public interface Backend extends AutoCloseable {
     void distill(Tensor loss, Grad dx, Grad dw, Tensor logits, Tensor tlogits, Tensor x, Tensor w, Tensor tx, Tensor tw,
                  Tensor targets, Divergence divergence, float weight);
 
-    /** Judges a student against its teacher: stats_n = (−log S[target], KL(T‖S), 1 if both prefer the same token).   stats (N, 3) */
+    /** Judges a student against its teacher: stats_n = (−log S[target] or 0 where targets_n < 0, KL(T‖S), 1 if both prefer the same token).   stats (N, 3) */
     void compare(Tensor stats, Tensor logits, Tensor tlogits, Tensor x, Tensor w, Tensor tx, Tensor tw, Tensor targets);
 
     /** loss = mean (x − target)²;  dx (+)= 2 (x − target) / size.   loss (1) */
@@ -145,13 +145,13 @@ public interface Backend extends AutoCloseable {
     /** LSQ (arXiv 1902.08153): v = w/s;  y = s · rint(clamp(v, −2^(b−1), 2^(b−1)−1)).   step (size/G) */
     void lsq(Tensor y, Tensor w, Tensor step, Grid grid);
 
-    /** dw (+)= dy·1[qn ≤ v ≤ qp];  dstep (+)= Σ_group dy · (rint(v) − v inside; qn below; qp above) / √(G·qp) */
+    /** dw (+)= dy·1[qn ≤ v ≤ qp];  dstep (+)= Σ_group dy · (rint(v) − v inside; qn below; qp above) / √(G·qp).  dw may be dy itself. */
     void lsqBack(Grad dw, Grad dstep, Tensor dy, Tensor w, Tensor step, Grid grid);
 
     /** Min-max fake quantization per row; constants as in the official code: s = (2^(b−1)−1)/(max|x| + 1e-6), y = rint(x·s)/(s + 1e-6). */
     void rowQuant(Tensor y, Tensor x, RowGrid grid);
 
-    /** dx (+)= dy, where |x| < 2 if the grid has a window. */
+    /** dx (+)= dy, where |x| < 2 if the grid has a window.  dx may be dy itself. */
     void rowQuantBack(Grad dx, Tensor dy, Tensor x, RowGrid grid);
 
     // ---- optimizer ---------------------------------------------------------------------------------------------------
@@ -172,6 +172,6 @@ public interface Backend extends AutoCloseable {
     /** y_i uniform in [0, 1) from Philox4x32-10 at counter (i/4, key₂, key₃) with key (key₀, key₁).   key I32 (4) */
     void uniform(Tensor y, Tensor key);
 
-    /** ids_b drawn from softmax(logits_b).   ids I32 (B)  logits (B, V)  keys I32 (B, 2): sequence, position — the random counter */
+    /** ids_b drawn from softmax(logits_b), −1 if a logit is NaN.   ids I32 (B)  logits (B, V)  keys I32 (B, 2): sequence, position — the random counter */
     void sample(Tensor ids, Tensor logits, Tensor keys, Sampling sampling);
 }

@@ -31,6 +31,8 @@ public final class Tape {
     /** Copies in the operand type, in the order they were made; they live no longer than the mark they were made under. */
     private final List<Tensor> copied = new ArrayList<>();
     private final Map<Tensor, Tensor> copies = new IdentityHashMap<>();
+    /** Tensors whose gradient lies in the arena, and so lives no longer than the step. */
+    private final List<Tensor> placed = new ArrayList<>();
     private boolean recording = true;
     private long step;
 
@@ -53,6 +55,8 @@ public final class Tape {
         entries.clear();
         lanes = new ArrayList<>();
         forgetOperands(0);
+        placed.forEach(x -> x.grad = null);
+        placed.clear();
         recording = record;
         step = STEPS.incrementAndGet();
     }
@@ -130,6 +134,7 @@ public final class Tape {
     }
 
     private Tensor place(Tensor x) {
+        placed.add(x);
         Tensor host = x.gradHost;
         if (host != null && host.gradStep != step && host.lentStep != step) {
             host.lentStep = step;
@@ -200,6 +205,7 @@ public final class Tape {
 
     /** Memory for dL/dx while dL/dy is read: what an earlier segment no longer needs, or new. */
     private Tensor lane(Tensor x, Tensor dy) {
+        placed.add(x);
         Tensor memory = null;
         for (Lane l : lanes) if (l.memory.size() == x.size() && l.memory.address != dy.address && !pending(l.holder)) memory = l.memory;
         if (memory == null) memory = alloc("d segment", x.dims());

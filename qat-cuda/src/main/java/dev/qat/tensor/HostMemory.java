@@ -12,21 +12,36 @@ public final class HostMemory implements Memory {
     /** All of the address space as one segment: bounds are the op's promise, kept by the contract suite's guard words. */
     public static final MemorySegment ALL = MemorySegment.NULL.reinterpret(Long.MAX_VALUE);
 
-    private record Held(Slab slab, java.lang.foreign.Arena arena) {}
+    /** What is given back when a slab is freed: an arena, or mapped pages. */
+    private record Held(Slab slab, Runnable release) {}
 
     private final Map<Long, Held> held = new LinkedHashMap<>();
 
     @Override
     public synchronized long allocate(String owner, long bytes) {
+        long address = bytes >= Pages.HUGE && Pages.available() ? mapped(owner, bytes) : inArena(owner, bytes);
+        if (address != 0) return address;
+        throw Fail.device("no memory for %s: %,d bytes wanted, %,d held already. Use a smaller batch, length or block, or a machine with more memory.",
+                owner, bytes, held.values().stream().mapToLong(h -> h.slab.bytes()).sum());
+    }
+
+    private long mapped(String owner, long bytes) {
+        long start = Pages.map(bytes);
+        if (start == 0) return 0;
+        long address = (start + Pages.HUGE - 1) / Pages.HUGE * Pages.HUGE;
+        held.put(address, new Held(new Slab(owner, address, bytes), () -> Pages.unmap(start, bytes)));
+        return address;
+    }
+
+    private long inArena(String owner, long bytes) {
         var arena = java.lang.foreign.Arena.ofShared();
         try {
             long address = arena.allocate(bytes, 64).address();
-            held.put(address, new Held(new Slab(owner, address, bytes), arena));
+            held.put(address, new Held(new Slab(owner, address, bytes), arena::close));
             return address;
         } catch (OutOfMemoryError e) {
             arena.close();
-            throw Fail.device("no memory for %s: %,d bytes wanted, %,d held already. Use a smaller batch, length or block, or a machine with more memory.",
-                    owner, bytes, held.values().stream().mapToLong(h -> h.slab.bytes()).sum());
+            return 0;
         }
     }
 
@@ -34,7 +49,7 @@ public final class HostMemory implements Memory {
     public synchronized void free(long address) {
         Held h = held.remove(address);
         Fail.unless(h != null, "freed an address that was not allocated: %x", address);
-        h.arena.close();
+        h.release.run();
     }
 
     @Override

@@ -29,7 +29,7 @@ public final class Tensor {
     public Tensor(String name, DType type, long address, long... dims) {
         long n = 1;
         for (long d : dims) {
-            Fail.unless(d >= 0, "tensor %s has a negative dimension in %s", name, Arrays.toString(dims));
+            if (d < 0) throw Fail.internal("tensor %s has a negative dimension in %s", name, Arrays.toString(dims));
             n = Math.multiplyExact(n, d);
         }
         this.name = name;
@@ -69,7 +69,7 @@ public final class Tensor {
     /** The same memory with another shape of at most the same size, starting {@code offset} elements in; carries no gradient. */
     public Tensor view(long offset, long... shape) {
         Tensor v = new Tensor(name, type, address + offset * type.bytes, shape);
-        Fail.unless(offset >= 0 && offset + v.size <= size, "view %s of %s at %d leaves it", Arrays.toString(shape), this, offset);
+        if (offset < 0 || offset + v.size > size) throw Fail.internal("view %s of %s at %d leaves it", Arrays.toString(shape), this, offset);
         return v;
     }
 

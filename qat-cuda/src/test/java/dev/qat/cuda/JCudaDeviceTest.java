@@ -9,11 +9,14 @@ import dev.qat.cuda.Device.Form;
 import dev.qat.cuda.Device.Kind;
 import dev.qat.cuda.Device.Matrix;
 import dev.qat.tensor.Fail;
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.SymbolLookup;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -29,7 +32,7 @@ class JCudaDeviceTest {
                 float beta = form == Form.NN ? .5f : 0;
                 int pad = form == Form.TN ? 3 : 0;                // rows may be longer than what is multiplied
                 boolean ta = form == Form.TN || form == Form.TT, tb = form == Form.NT || form == Form.TT;
-                int lda = (ta ? m : k) + pad, ldb = (tb ? k : n) + pad, ldc = n + pad;
+                int lda = Math.max(1, ta ? m : k) + pad, ldb = Math.max(1, tb ? k : n) + pad, ldc = n + pad;
                 int sa = lda * Math.max(1, ta ? k : m) + 5, sb = ldb * Math.max(1, tb ? n : k) + 1, sc = ldc * m + 2;
                 float[] a = Floats.normal(sa * batch, 1), b = Floats.normal(sb * batch, 2), c = Floats.normal(sc * batch, 3);
                 if (kind == Kind.BF16) {
@@ -97,7 +100,7 @@ class JCudaDeviceTest {
             assertTrue(said(() -> dev.kernel("test/nothing", "x")).contains("no kernel file /kernels/test/nothing.cu"));
             assertTrue(said(() -> dev.free(p + 1)).contains("not allocated"));
             String refused = said(() -> dev.launch("test/transpose", "transpose", Blocks.of(1, 512), p, p, 1, 1));
-            assertTrue(refused.contains("test/transpose.cu transpose <<<(1, 1, 1), 512, 0>>>(y = 0x") && refused.contains("OUT_OF_RESOURCES"), refused);
+            assertTrue(refused.contains("test/transpose.cu transpose <<<(1, 1, 1), 512, 0>>>(y = 0x") && refused.contains("CUDA_ERROR_"), refused);
             String greedy = said(() -> dev.launch(k, Blocks.of(1, 32).shared(300 << 10), p, p, 1, 1));
             assertTrue(greedy.contains("asking for 307200 bytes of shared memory"), greedy);
             dev.launch(k, Blocks.of(1, 32).shared(64 << 10), p, p, 1, 1);            // beyond 48 KB: opted in for
@@ -180,7 +183,7 @@ class JCudaDeviceTest {
     void aMissingLibraryIsOneSentence() throws Exception {
         StandIn.load();
         assertTrue(opening("libcuda.so.1", "libcublas.so.12", "libnvrtc.so.12").startsWith("opened stand-in"));
-        if (onThisMachine("libcuda.so.1")) {
+        if (opening("?").equals("there")) {
             System.err.println("\n*** NOT TRIED: this machine has libcuda.so.1, so its absence cannot be shown here. ***\n");
             return;
         }
@@ -192,33 +195,70 @@ class JCudaDeviceTest {
         assertEquals("69 NVRTC (libnvrtc.so.12)" + install, opening("libcuda.so.1", "libcublas.so.12"));
     }
 
-    private static boolean onThisMachine(String library) {
-        try (var arena = java.lang.foreign.Arena.ofConfined()) {
-            java.lang.foreign.SymbolLookup.libraryLookup(library, arena);
-            return true;
-        } catch (IllegalArgumentException e) {
-            return false;
+    /** With QAT_CUDA_SYNC=1 the launch that broke says so itself, with its arguments, however many follow it. */
+    @Test
+    void waitingForEveryLaunchNamesTheRightOne() throws Exception {
+        StandIn.load();
+        String late = fork(Map.of(), Breaking.class), now = fork(Map.of("QAT_CUDA_SYNC", "1"), Breaking.class);
+        assertTrue(late.startsWith("copying 4 bytes") && late.contains("The last kernel launched was test/reduce.cu rowSums"), late);
+        assertTrue(now.startsWith("test/wrong.cu divide <<<(1, 1, 1), 1, 0>>>(x = 0x") && !now.contains("last kernel"), now);
+    }
+
+    /** Launches a kernel that breaks and one that does not, then asks for a result. */
+    static final class Breaking {
+        public static void main(String[] none) {
+            try (JCudaDevice dev = StandIn.open()) {
+                long x = Floats.put(dev, "x", new float[8]);
+                dev.launch("test/wrong", "divide", Blocks.of(1, 1), x);
+                dev.launch("test/reduce", "rowSums", Blocks.of(1, 32), x, x, 1, 1);
+                Floats.get(dev, x, 1);
+            } catch (Fail f) {
+                System.out.println(f.getMessage());
+            }
         }
     }
 
     private static String opening(String... libraries) throws Exception {
+        return fork(Map.of(), Opening.class, libraries);
+    }
+
+    /** The last line that a class says in a JVM of its own. */
+    private static String fork(Map<String, String> environment, Class<?> main, String... libraries) throws Exception {
         List<String> command = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-            "--enable-native-access=ALL-UNNAMED", "-cp", System.getProperty("java.class.path"), Opening.class.getName()));
-        for (String l : libraries) command.add(StandIn.folder().resolve(l).toString());
-        Process p = new ProcessBuilder(command).redirectErrorStream(true).start();
+            "--enable-native-access=ALL-UNNAMED", "-cp", System.getProperty("java.class.path")));
+        if (System.getProperty("qat.root") != null) command.add("-Dqat.root=" + System.getProperty("qat.root"));
+        command.add(main.getName());
+        for (String l : libraries) command.add(l.equals("?") ? l : StandIn.folder().resolve(l).toString());
+        ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true);
+        builder.environment().remove("QAT_CUDA_SYNC");
+        builder.environment().putAll(environment);
+        Process p = builder.start();
         String said = new String(p.getInputStream().readAllBytes(), StandardCharsets.UTF_8).strip();
         assertEquals(0, p.waitFor(), said);
         return said.substring(said.lastIndexOf('\n') + 1);
     }
 
-    /** Loads the libraries named by its arguments and opens a device, saying how that went. */
+    /** Loads the libraries named by its arguments and opens a device, saying how that went; "?" asks for NVIDIA's driver. */
     static final class Opening {
         public static void main(String[] libraries) {
+            if (List.of(libraries).contains("?")) {
+                System.out.println(driver() ? "there" : "missing");
+                return;
+            }
             for (String l : libraries) System.load(l);
             try (JCudaDevice dev = JCudaDevice.open(0, Path.of("unused"))) {
                 System.out.println("opened " + dev.properties().name());
             } catch (Fail f) {
                 System.out.println(f.code() + " " + f.getMessage());
+            }
+        }
+
+        private static boolean driver() {
+            try (Arena arena = Arena.ofConfined()) {
+                SymbolLookup.libraryLookup("libcuda.so.1", arena);
+                return true;
+            } catch (IllegalArgumentException e) {
+                return false;
             }
         }
     }

@@ -166,8 +166,8 @@ class KernelsTest {
             String said = fail.getMessage();
             assertEquals(Fail.INTERNAL, fail.code());
             assertTrue(said.startsWith("test/broken.cu does not compile with [] for sm_"), said);
-            assertTrue(said.contains(">   6      y[0] = undeclared;"), said);
-            assertTrue(said.contains("     3  #include \"common.cuh\""), said);
+            assertTrue(said.contains("\n>   6      y[0] = undeclared;"), said);
+            assertTrue(said.contains("\n    3  #include \"common.cuh\""), said);
             assertNotEquals(-1, said.indexOf("undeclared"));
         }
     }

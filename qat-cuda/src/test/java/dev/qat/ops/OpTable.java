@@ -88,8 +88,8 @@ final class OpTable {
         put(back("ropeBack", rope, f -> List.of(f.slope("x"), f.dy("y"), f.arg("table"), f.arg("positions"))));
     }
 
-    private static final List<Size> HEADS = sizes("B T H K D", of(1, 1, 1, 1, 2), of(2, 7, 2, 1, 8), of(1, 33, 4, 2, 16), of(1, 65, 4, 4, 32),
-            of(2, 17, 2, 2, 128), of(1, 66, 2, 1, 80), of(1, 130, 4, 1, 64));
+    private static final List<Size> HEADS = sizes("B T H K D", of(1, 1, 1, 1, 2), of(2, 7, 2, 1, 8), of(1, 33, 4, 2, 64), of(1, 65, 4, 1, 16),
+            of(2, 17, 2, 2, 128), of(1, 66, 2, 1, 80), of(1, 130, 2, 2, 32));
 
     private static Heads heads(Size s) {
         return new Heads(s.at("B"), s.at("T"), s.at("H"), s.at("K"), s.at("D"));

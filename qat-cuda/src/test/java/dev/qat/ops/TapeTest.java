@@ -91,6 +91,22 @@ class TapeTest {
     }
 
     @Test
+    void aGradientKeptInTheArenaLivesNoLongerThanItsStep() {
+        Tensor x = constant(backend, "x", N, C), w = trained(backend, "w", C, C);
+        x.wants = true;
+        Tape t = tape(backend);
+        List<float[]> gradients = new ArrayList<>();
+        for (int step = 0; step < 3; step++) {
+            t.begin(true);
+            Ops.mse(t, Ops.linear(t, Ops.swiglu(t, x, x), w, null, x), zeros(t, N, C));
+            t.backward();
+            gradients.add(floats(x.grad));
+        }
+        assertArrayEquals(gradients.get(0), gradients.get(1));
+        assertArrayEquals(gradients.get(0), gradients.get(2));
+    }
+
+    @Test
     void aGradientReadBeforeItIsWrittenIsRefused() {
         Tape t = tape(backend);
         t.begin(true);

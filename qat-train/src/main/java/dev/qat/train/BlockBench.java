@@ -24,7 +24,8 @@ public final class BlockBench {
 
     public record Shape(int dim, int ffn, int heads, int seq, int batch, int bits, int group, int steps) {}
 
-    private static final int WARMUP = 5;
+    /** Steps before the first that counts, and at least so many seconds of them: the JVM compiles while it runs. */
+    private static final int WARMUP = 20, WARMUP_SECONDS = 5;
 
     private BlockBench() {}
 
@@ -79,7 +80,9 @@ public final class BlockBench {
 
     private static double[] time(Step step, AdamW adam, Backend backend, int steps) {
         double[] ms = new double[steps];
+        long begun = System.nanoTime();
         for (int i = -WARMUP; i < steps; i++) {
+            if (i == 0 && (System.nanoTime() - begun) * 1e-9 < WARMUP_SECONDS) i = -1;
             long start = System.nanoTime();
             adam.prepare(1);
             step.run();
@@ -101,10 +104,11 @@ public final class BlockBench {
 
     /** Milliseconds per op in one step, metered in a run of its own so that the meter costs the timing nothing. */
     private static Map<String, Double> perOp(Meter meter, java.util.function.Consumer<Tape> body, AdamW adam) {
-        int runs = 5;
+        int runs = 10;
         var costs = new java.util.TreeMap<String, Double>();
         try (Step step = new Step(meter.backend(), "metered step", true, body)) {
-            for (int i = 0; i < runs; i++) {
+            for (int i = -WARMUP; i < runs; i++) {
+                if (i == 0) meter.reset();
                 adam.prepare(1);
                 step.run();
             }
