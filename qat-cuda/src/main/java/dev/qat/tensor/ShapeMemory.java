@@ -10,6 +10,7 @@ public final class ShapeMemory implements Memory {
     private final long align;
     private long next;
     private long live, peak;
+    private List<Slab> atPeak = List.of();
 
     /** @param align what the real device rounds every allocation up to, in bytes */
     public ShapeMemory(long align) {
@@ -23,7 +24,10 @@ public final class ShapeMemory implements Memory {
         next += (bytes + align - 1) / align * align;
         slabs.add(new Slab(owner, address, bytes));
         live += bytes;
-        peak = Math.max(peak, live);
+        if (live > peak) {
+            peak = live;
+            atPeak = null;
+        }
         return address;
     }
 
@@ -31,6 +35,7 @@ public final class ShapeMemory implements Memory {
     public void free(long address) {
         Slab gone = slabs.stream().filter(s -> s.address() == address).findFirst()
                 .orElseThrow(() -> Fail.internal("freed an address that was not allocated: %x", address));
+        keepPeak();
         slabs.remove(gone);
         live -= gone.bytes();
     }
@@ -38,6 +43,16 @@ public final class ShapeMemory implements Memory {
     @Override
     public List<Slab> slabs() {
         return List.copyOf(slabs);
+    }
+
+    private void keepPeak() {
+        if (atPeak == null && live == peak) atPeak = List.copyOf(slabs);
+    }
+
+    /** Who held memory when most was held. */
+    public List<Slab> peakSlabs() {
+        keepPeak();
+        return atPeak;
     }
 
     /** The most bytes that were held at one time. */

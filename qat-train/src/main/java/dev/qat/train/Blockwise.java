@@ -45,8 +45,10 @@ public final class Blockwise {
         target = memory.tensor("block target", x.dims());
         loss = memory.tensor("loss", 1);
         at = run.student().positions(c.batch, windows.length());
-        full = host.allocate(batches * x.bytes(), 64);
-        quantized = host.allocate(full.byteSize(), 64);
+        boolean planned = run.plan() != null;
+        full = planned ? MemorySegment.NULL : host.allocate(batches * x.bytes(), 64);
+        quantized = planned ? MemorySegment.NULL : host.allocate(full.byteSize(), 64);
+        if (planned) run.plan().host("activation chains", 2 * batches * x.bytes());
     }
 
     /** Trains every block and leaves its codes in use. */
@@ -68,6 +70,7 @@ public final class Blockwise {
 
     /** Both chains start at the embedding. */
     private void embed() {
+        if (run.plan() != null) return;
         int[] in = new int[c.batch * windows.length()], out = new int[in.length], rows = new int[c.batch];
         Tensor ids = memory.tensor("ids", DType.I32, in.length);
         for (int i = 0; i < batches; i++) {
@@ -84,6 +87,10 @@ public final class Blockwise {
     /** Carries a chain from the block's input to its output. */
     private void advance(MemorySegment chain, Block block) {
         try (Step forward = new Step(run.backend(), "block forward", false, t -> t.backend().copy(x, block.forward(t, x, at)))) {
+            if (run.plan() != null) {
+                run.plan().add("block forward", block.index, batches, x.rows(), forward.cost());
+                return;
+            }
             for (int i = 0; i < batches; i++) {
                 memory.write(x, window(chain, i));
                 forward.run();
@@ -110,7 +117,7 @@ public final class Blockwise {
                 memory.write(x, window(quantized, b));
                 memory.write(target, window(full, b));
             }, step, loss, 1, x.rows());
-            run.watch().say("block %d: mse %.4g -> %.4g".formatted(block.index, trainer.first(), trainer.last()));
+            if (run.plan() == null) run.watch().say("block %d: mse %.4g -> %.4g".formatted(block.index, trainer.first(), trainer.last()));
         }
         for (GroupAffine q : quantizers) run.use(q.linear(), q.freeze(run.backend()));
         GroupAffine.free(run.backend().memory(), quantizers);

@@ -19,9 +19,14 @@ public final class Run {
     private final Watch watch;
     private final Metrics metrics;
     private final double peak;
+    private final Plan plan;
     private final Map<Linear, PackedWeight> packed = new LinkedHashMap<>();
 
     Run(Recipe recipe, Backend backend, Model student, Model teacher, Windows windows, Watch watch, Metrics metrics, double peak) {
+        this(recipe, backend, student, teacher, windows, watch, metrics, peak, null);
+    }
+
+    private Run(Recipe recipe, Backend backend, Model student, Model teacher, Windows windows, Watch watch, Metrics metrics, double peak, Plan plan) {
         this.recipe = recipe;
         this.backend = backend;
         this.student = student;
@@ -30,6 +35,17 @@ public final class Run {
         this.watch = watch;
         this.metrics = metrics;
         this.peak = peak;
+        this.plan = plan;
+    }
+
+    /** A run on shapes alone: every loop notes what one of its steps costs, and does none. */
+    static Run planned(Recipe recipe, Backend shape, Model student, Model teacher, Windows windows, Plan plan) {
+        return new Run(recipe, shape, student, teacher, windows, Watch.NOBODY, null, Double.NaN, plan);
+    }
+
+    /** Where costs are noted when nothing is to be done; null in a run that works. */
+    Plan plan() {
+        return plan;
     }
 
     public Recipe recipe() {

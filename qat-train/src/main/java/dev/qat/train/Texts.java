@@ -40,6 +40,16 @@ record Texts(Windows train, Windows heldOut, String description) {
         return new Texts(train, held, "%d fresh samples of the model's own, %d tokens each".formatted(held.count(), held.length()));
     }
 
+    /** The training windows where they can be known without a model, else blank ones of the same number and length. */
+    static Windows trainingShape(Recipe r, HfModelDir source, int V) {
+        if (r.data().files().isEmpty()) return blank(r.data().samples(), r.data().length());
+        return limited(cut(r, ids(source, r.data().files(), 0, r.data().characters(), V), source.specialIds().bos()), r.data().windows());
+    }
+
+    static Windows blank(int count, int length) {
+        return Windows.train(new int[count * length], length);
+    }
+
     /** Sequences numbered from {@code first}: the held-out ones start after the training ones, so no sequence is in both. */
     private static Windows sampled(Recipe r, HfModelDir source, Model teacher, Backend backend, Watch watch, String title, int first, int count, int length) {
         int bos = source.specialIds().bos();

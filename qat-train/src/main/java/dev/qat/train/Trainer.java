@@ -33,6 +33,10 @@ final class Trainer {
      * @param tokens per step
      */
     void loop(Watch.Job job, long before, long total, LongConsumer feed, Step step, Tensor loss, double scale, long tokens) {
+        if (run.plan() != null) {
+            run.plan().add(name.stage, name.block, total, tokens, step.cost());
+            return;
+        }
         double smooth = Double.NaN;
         Memory memory = run.backend().memory();
         for (long i = 0; i < total; i++) {

@@ -1,0 +1,77 @@
+package dev.qat.train;
+
+import dev.qat.ops.Meter;
+import dev.qat.tensor.Memory.Slab;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+
+/** What a run will need, found by running each of its steps once on shapes: memory by owner, operations and bytes. */
+public final class Plan {
+    /** One loop of a stage: {@code steps} times the cost of one step. */
+    public record Part(String stage, int block, long steps, long tokens, Step.Cost cost) {
+        public double flop() {
+            return steps * cost.flop();
+        }
+
+        public double bytes() {
+            return steps * cost.bytes();
+        }
+    }
+
+    private final List<Part> parts = new ArrayList<>();
+    private final Map<String, Long> host = new LinkedHashMap<>();
+    private List<Slab> slabs = List.of();
+    private long peak, parameters;
+
+    void add(String stage, int block, long steps, long tokens, Step.Cost cost) {
+        parts.add(new Part(stage, block, steps, tokens, cost));
+    }
+
+    /** Memory on the host, outside the device. */
+    void host(String owner, long bytes) {
+        host.merge(owner, bytes, Math::max);
+    }
+
+    void done(List<Slab> atPeak, long bytes, long modelParameters) {
+        slabs = atPeak;
+        peak = bytes;
+        parameters = modelParameters;
+    }
+
+    public List<Part> parts() {
+        return parts;
+    }
+
+    public Map<String, Long> host() {
+        return host;
+    }
+
+    /** The most device memory held at one time, in bytes. */
+    public long peakBytes() {
+        return peak;
+    }
+
+    public long parameters() {
+        return parameters;
+    }
+
+    /** Who holds the device's memory when most is held: owners added up by name, numbers in names left out. */
+    public Map<String, Long> owners() {
+        Map<String, Long> sums = new LinkedHashMap<>();
+        for (Slab s : slabs) sums.merge(s.owner().startsWith("model.layers") ? "codes, steps, zero points" : s.owner().replaceAll("\\b\\d+ ?\\b", ""), s.bytes(), Long::sum);
+        return sums;
+    }
+
+    /** Operations and bytes of the whole run, per op. */
+    public Map<String, Meter.Cost> ops() {
+        Map<String, Meter.Cost> sums = new TreeMap<>();
+        for (Part p : parts) {
+            p.cost.ops().forEach((op, c) -> sums.merge(op, new Meter.Cost(c.calls() * p.steps, c.flop() * p.steps, c.bytes() * p.steps, 0),
+                    (a, b) -> new Meter.Cost(a.calls() + b.calls(), a.flop() + b.flop(), a.bytes() + b.bytes(), 0)));
+        }
+        return sums;
+    }
+}
