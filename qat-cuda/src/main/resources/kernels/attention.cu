@@ -5,7 +5,8 @@
 //   delta = Σ dy·o                    dv = pᵀ dy           dp  = dy vᵀ
 //   ds = p · (dp − delta) / √d        dq = ds k            dk  = dsᵀ q
 //
-// q, o, dy, dq (B·T, H·d)   k, v, dk, dv (B·T, K·d)   lse, delta (B, H, T)      fp32 in memory, BF16 in the tiles, fp32 sums
+// q, o, dy, dq (B·T, H·d)   k, v, dk, dv (B·T, K·d)   lse, delta (B, H, T)      fp32 in memory (o also BF16, for the product that
+// reads it), BF16 in the tiles, fp32 sums
 // Query head h reads key/value head h / (H/K).  d ≤ D, the width of the tiles (32, 64, 96 or 128, a define); both multiples of 4.
 //
 // One block of 4 warps per 64 queries (attention, attentionBackQ) or 64 keys (attentionBackKV) of one head. A warp owns 16 of
@@ -20,7 +21,7 @@
 #endif
 #define THREADS 128
 #define ROWS 64                     // queries or keys of a block, 16 per warp
-#define STEP (D > 64 ? 16 : 32)     // queries that attentionBackKV takes at a time: what registers allow
+#define STEP 32                     // keys or queries of the other side that the backward takes at a time
 #define LOG2E 1.4426950408889634f
 #define LN2 0.6931471805599453f
 
@@ -89,20 +90,20 @@ __device__ __forceinline__ float quadSum(float v) {
     return v + __shfl_xor_sync(FULL, v, 2);
 }
 
-// rows rowOf(0) and rowOf(2), times f and g
-__device__ __forceinline__ void storeRows(float* head, int acc, const float (&c)[D / 8][4], float f, float g, i64 stride, int from, int T, int d) {
+// a gradient's 16 rows
+__device__ __forceinline__ void storeRows(float* head, int acc, const float (&c)[D / 8][4], i64 stride, int from, int T, int d) {
     #pragma unroll
     for (int n = 0; n < D / 8; n++) {
         #pragma unroll
         for (int e = 0; e < 4; e++) {
             int row = from + rowOf(e), col = colOf(n, e);
-            if (row < T && col < d) put(&head[row * stride + col], c[n][e] * (e < 2 ? f : g), acc);
+            if (row < T && col < d) put(&head[row * stride + col], c[n][e], acc);
         }
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) attention(float* o, float* lse, const float* q, const float* k, const float* v,
-                                                                int T, int H, int K, int d, float scale) {
+extern "C" __global__ void __launch_bounds__(THREADS) attention(void* o, int half, float* lse, const float* q, const float* k,
+                                                                const float* v, int T, int H, int K, int d, float scale) {
     __shared__ uint4 keys[ROWS * C], values[ROWS * C];
     int h = blockIdx.y, b = blockIdx.z, q0 = (gridDim.x - 1 - blockIdx.x) * ROWS, mine = threadIdx.x / WARP * 16;    // long rows first
     i64 qStride = (i64) H * d, kStride = (i64) K * d, qHead = b * T * qStride + h * d, kHead = b * T * kStride + h / (H / K) * d;
@@ -150,7 +151,15 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention(float* o, float*
     }
 
     sum[0] = quadSum(sum[0]), sum[1] = quadSum(sum[1]);
-    storeRows(o + qHead, 0, acc, 1 / sum[0], 1 / sum[1], qStride, q0 + mine, T, d);
+    float share[2] = { 1 / sum[0], 1 / sum[1] };
+    #pragma unroll
+    for (int n = 0; n < D / 8; n++) {
+        #pragma unroll
+        for (int e = 0; e < 4; e++) {
+            int row = q0 + mine + rowOf(e), col = colOf(n, e);
+            if (row < T && col < d) put1(o, qHead + row * qStride + col, acc[n][e] * share[e / 2], half);
+        }
+    }
     #pragma unroll
     for (int r = 0; r < 2; r++) {
         int row = q0 + mine + rowOf(2 * r);
@@ -159,10 +168,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention(float* o, float*
 }
 
 // dq, and delta, which attentionBackKV reads after this
-extern "C" __global__ void __launch_bounds__(THREADS) attentionBackQ(float* dq, int accQ, float* delta, const float* dy, const float* o,
+extern "C" __global__ void __launch_bounds__(THREADS) attentionBackQ(float* dq, int accQ, float* delta, const float* dy, const void* o, int half,
                                                                      const float* lse, const float* q, const float* k, const float* v,
                                                                      int T, int H, int K, int d, float scale) {
-    __shared__ uint4 tiles[2][32 * C];                             // 32 keys and their values; before that, these 64 queries
+    __shared__ uint4 tiles[2][STEP * C];                           // keys and their values; before that, these 64 queries
     int h = blockIdx.y, b = blockIdx.z, q0 = (gridDim.x - 1 - blockIdx.x) * ROWS, mine = threadIdx.x / WARP * 16;
     i64 qStride = (i64) H * d, kStride = (i64) K * d, qHead = b * T * qStride + h * d, kHead = b * T * kStride + h / (H / K) * d;
     i64 stats = ((i64) b * H + h) * T;
@@ -171,7 +180,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) attentionBackQ(float* dq, 
     for (int r = 0; r < 16 && q0 + mine + r < T; r++) {
         i64 row = q0 + mine + r, at = qHead + row * qStride;
         float dot = 0;
-        for (int i = LANE; i < d; i += WARP) dot += dy[at + i] * o[at + i];
+        for (int i = LANE; i < d; i += WARP) dot += dy[at + i] * get1(o, at + i, half);
         dot = warpSum(dot);
         if (LANE == 0) delta[stats + row] = dot;
         if (LANE / 4 == r % 8) dl[r / 8] = dot, ls[r / 8] = lse[stats + row];
@@ -190,25 +199,25 @@ extern "C" __global__ void __launch_bounds__(THREADS) attentionBackQ(float* dq, 
     for (int i = 0; i < D / 16; i++) leftOperand(ya[i], tiles[0], mine, i);
 
     float acc[D / 8][4] = {};
-    for (int k0 = 0; k0 < q0 + ROWS && k0 < T; k0 += 32) {
+    for (int k0 = 0; k0 < q0 + ROWS && k0 < T; k0 += STEP) {
         __syncthreads();
-        loadTile<32>(tiles[0], k + kHead, kStride, k0, T, d);
-        loadTile<32>(tiles[1], v + kHead, kStride, k0, T, d);
+        loadTile<STEP>(tiles[0], k + kHead, kStride, k0, T, d);
+        loadTile<STEP>(tiles[1], v + kHead, kStride, k0, T, d);
         __syncthreads();
-        float s[4][4] = {}, dp[4][4] = {};
+        float s[STEP / 8][4] = {}, dp[STEP / 8][4] = {};
         #pragma unroll
-        for (int i = 0; i < D / 16; i++) timesTransposed<32>(s, qa[i], tiles[0], i), timesTransposed<32>(dp, ya[i], tiles[1], i);
+        for (int i = 0; i < D / 16; i++) timesTransposed<STEP>(s, qa[i], tiles[0], i), timesTransposed<STEP>(dp, ya[i], tiles[1], i);
         #pragma unroll
-        for (int n = 0; n < 4; n++) {
+        for (int n = 0; n < STEP / 8; n++) {
             #pragma unroll
             for (int e = 0; e < 4; e++) {
                 bool seen = k0 + colOf(n, e) <= q0 + mine + rowOf(e);
                 s[n][e] = seen ? exp2f((s[n][e] * scale - ls[e / 2]) * LOG2E) * (dp[n][e] - dl[e / 2]) * scale : 0;
             }
         }
-        times<32>(acc, s, tiles[0]);
+        times<STEP>(acc, s, tiles[0]);
     }
-    storeRows(dq + qHead, accQ, acc, 1, 1, qStride, q0 + mine, T, d);
+    storeRows(dq + qHead, accQ, acc, qStride, q0 + mine, T, d);
 }
 
 // dk and dv: everything transposed, keys in rows and queries in columns
@@ -230,7 +239,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) attentionBackKV(float* dk,
             loadTile<STEP>(grads, dy + qHead, qStride, q0, T, d);
             __syncthreads();
             float p[STEP / 8][4] = {}, dp[STEP / 8][4] = {};
-            #pragma unroll
+            #pragma unroll 2                                       // all at once, D = 128 would want more than 255 registers
             for (int i = 0; i < D / 16; i++) {
                 unsigned a[4];
                 leftOperand(a, keys, mine, i);
@@ -252,6 +261,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) attentionBackKV(float* dk,
             times<STEP>(ka, dp, queries);
         }
     }
-    if (dk) storeRows(dk + kHead, accK, ka, 1, 1, kStride, k0 + mine, T, d);
-    if (dv) storeRows(dv + kHead, accV, va, 1, 1, kStride, k0 + mine, T, d);
+    if (dk) storeRows(dk + kHead, accK, ka, kStride, k0 + mine, T, d);
+    if (dv) storeRows(dv + kHead, accV, va, kStride, k0 + mine, T, d);
 }

@@ -1,6 +1,6 @@
 // attentionPlain.cu -- attention.cu's formulas in fp32 throughout, for FP32 products and for heads that its tiles do not fit
 //
-// q, o, dy, dq (B·T, H·d)   k, v, dk, dv (B·T, K·d)   lse, delta (B, H, T)      fp32      d ≤ 256
+// q, o, dy, dq (B·T, H·d)   k, v, dk, dv (B·T, K·d)   lse, delta (B, H, T)      fp32, o also BF16      d ≤ 256
 // One block of 128 threads per 8 queries (keys in attentionPlainBackKV) of one head, against tiles of 16 of the other side: a
 // thread has one of the 8 × 16 scores, and every 16th column of one row of the result, in registers.
 // Deterministic: fixed order everywhere; one block sums dk and dv over all query heads. acc: 0 writes, 1 adds; a null gradient
@@ -48,8 +48,8 @@ __device__ __forceinline__ float rowMax(float v) {
     return v;
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) attentionPlain(float* o, float* lse, const float* q, const float* k, const float* v,
-                                                                     int T, int H, int K, int d, float scale) {
+extern "C" __global__ void __launch_bounds__(THREADS) attentionPlain(void* o, int half, float* lse, const float* q, const float* k,
+                                                                     const float* v, int T, int H, int K, int d, float scale) {
     __shared__ float queries[ROWS * PITCH], other[COLS * PITCH], ps[ROWS][COLS];
     int h = blockIdx.y, b = blockIdx.z, q0 = blockIdx.x * ROWS, r = threadIdx.x / COLS, j = threadIdx.x % COLS;
     i64 qStride = (i64) H * d, kStride = (i64) K * d, qHead = b * T * qStride + h * d, kHead = b * T * kStride + h / (H / K) * d;
@@ -72,13 +72,16 @@ extern "C" __global__ void __launch_bounds__(THREADS) attentionPlain(float* o, f
         addRows(acc, ps[r], other, d);
     }
     if (q0 + r >= T) return;
-    for (int i = 0; i < EACH; i++) acc[i] /= sum;
-    storeRow(o + qHead + (q0 + r) * qStride, 0, acc, d);
+    #pragma unroll
+    for (int i = 0; i < EACH; i++) {
+        int c = j + i * COLS;
+        if (c < d) put1(o, qHead + (q0 + r) * qStride + c, acc[i] / sum, half);
+    }
     if (j == 0) lse[((i64) b * H + h) * T + q0 + r] = max + logf(sum);
 }
 
 // dq, and delta, which attentionPlainBackKV reads after this
-extern "C" __global__ void __launch_bounds__(THREADS) attentionPlainBackQ(float* dq, int accQ, float* delta, const float* dy, const float* o,
+extern "C" __global__ void __launch_bounds__(THREADS) attentionPlainBackQ(float* dq, int accQ, float* delta, const float* dy, const void* o, int half,
                                                                           const float* lse, const float* q, const float* k, const float* v,
                                                                           int T, int H, int K, int d, float scale) {
     __shared__ float queries[ROWS * PITCH], grads[ROWS * PITCH], other[COLS * PITCH], ds[ROWS][COLS];
@@ -88,7 +91,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) attentionPlainBackQ(float*
     bool real = q0 + r < T;
 
     float dl = 0;
-    if (real) for (int c = j; c < d; c += COLS) dl = fmaf(dy[mine + c], o[mine + c], dl);
+    if (real) for (int c = j; c < d; c += COLS) dl = fmaf(dy[mine + c], get1(o, mine + c, half), dl);
     dl = lanesSum(dl, COLS);
     if (real && j == 0) delta[stat] = dl;
     if (dq == nullptr) return;

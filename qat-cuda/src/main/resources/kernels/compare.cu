@@ -6,7 +6,8 @@
 // One block per row.  Fixed order, so deterministic.
 #include "common.cuh"
 
-extern "C" __global__ void __launch_bounds__(512) compare(float* stats, const float* logits, const float* tlogits, const int* targets, int V, int wide) {
+extern "C" __global__ void __launch_bounds__(512) compare(float* stats, const float* logits, const float* tlogits, const int* targets, int V,
+                                                          int wide) {
     const float *z = logits + (i64) blockIdx.x * V, *y = tlogits + (i64) blockIdx.x * V;
     int target = targets[blockIdx.x], bestS = V, bestT = V;
     RowSum student(z, V, wide), teacher(y, V, wide);

@@ -3,12 +3,13 @@
 //   dx    (+)= rstd · (gain·dy − x · rstd² · mean(gain·dy·x))
 //   dgain (+)= Σ_m dy · x · rstd
 //
-// x, y, dx, dy (M, C)   gain, dgain (C)   rstd (M)      fp32      acc: 0 writes, 1 adds
+// x, y, dx, dy (M, C)   gain, dgain (C)   rstd (M)      fp32, y also BF16 for the product that reads it      acc: 0 writes, 1 adds
 // rmsnorm, rmsnormBack: one block per row. rmsnormBackGain: a block of 8 × 32 threads per 32 columns and per slab of rows,
 // the slabs' sums (gridDim.y, C) added up by rmsnormBackGainParts. Fixed order, so deterministic.
 #include "common.cuh"
 
-extern "C" __global__ void __launch_bounds__(512) rmsnorm(float* y, float* rstd, const float* x, const float* gain, float eps, int C, int wide) {
+extern "C" __global__ void __launch_bounds__(512) rmsnorm(void* y, int half, float* rstd, const float* x, const float* gain, float eps,
+                                                          int C, int wide) {
     i64 row = (i64) blockIdx.x * C;
     float squares = 0;
     for (int c = 4 * threadIdx.x; c < C; c += 4 * blockDim.x) {
@@ -23,7 +24,7 @@ extern "C" __global__ void __launch_bounds__(512) rmsnorm(float* y, float* rstd,
         get4(v, x, row + c, C - c, wide);
         get4(g, gain, c, C - c, wide);
         for (int k = 0; k < 4; k++) v[k] = v[k] * r * g[k];
-        put4(y, row + c, v, C - c, wide);
+        put4(y, row + c, v, C - c, wide, half);
     }
 }
 

@@ -2,11 +2,12 @@
 //
 //   dgate (+)= dy · up · σ · (1 + gate · (1 − σ))      dup (+)= dy · gate · σ
 //
-// all (n) fp32; dgate and dup may be dy, gate or up      one thread per 4 elements      element-wise, so deterministic
+// all (n) fp32, y also BF16 for the product that reads it; dgate and dup may be dy, gate or up
+// One thread per 4 elements.  Element-wise, so deterministic.
 // acc: 0 writes, 1 adds; a null gradient is skipped
 #include "common.cuh"
 
-extern "C" __global__ void swiglu(float* y, const float* gate, const float* up, i64 n, int wide) {
+extern "C" __global__ void swiglu(void* y, int half, const float* gate, const float* up, i64 n, int wide) {
     i64 i = 4 * globalThread();
     if (i >= n) return;
     int count = countOf(n, i);
@@ -14,7 +15,7 @@ extern "C" __global__ void swiglu(float* y, const float* gate, const float* up, 
     get4(g, gate, i, count, wide);
     get4(u, up, i, count, wide);
     for (int k = 0; k < 4; k++) u[k] *= g[k] / (1 + expf(-g[k]));
-    put4(y, i, u, count, wide);
+    put4(y, i, u, count, wide, half);
 }
 
 extern "C" __global__ void swigluBack(float* dgate, int accGate, float* dup, int accUp, const float* dy, const float* gate,

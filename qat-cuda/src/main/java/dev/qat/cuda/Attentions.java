@@ -1,6 +1,7 @@
 package dev.qat.cuda;
 
 import static dev.qat.cuda.Launcher.fp32;
+import static dev.qat.cuda.Launcher.half;
 
 import dev.qat.ops.Grad;
 import dev.qat.ops.Heads;
@@ -24,15 +25,15 @@ final class Attentions {
     }
 
     void attention(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, Heads h) {
-        fp32(o, lse, q, k, v);
-        run("attention", "", h.H(), h, tiles(h, q, k, v), o, lse, q, k, v, h.T(), h.H(), h.K(), h.D(), scale(h));
+        fp32(lse, q, k, v);
+        run("attention", "", h.H(), h, tiles(h, q, k, v), o, half(o), lse, q, k, v, h.T(), h.H(), h.K(), h.D(), scale(h));
     }
 
     void attentionBack(Grad dq, Grad dk, Grad dv, Tensor delta, Tensor dy, Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, Heads h) {
-        fp32(dq, dk, dv, delta, dy, o, lse, q, k, v);
+        fp32(dq, dk, dv, delta, dy, lse, q, k, v);
         if (!dq.wanted() && !dk.wanted() && !dv.wanted()) return;
         boolean tiles = tiles(h, dy, q, k, v);
-        run("attention", "BackQ", h.H(), h, tiles, dq, delta, dy, o, lse, q, k, v, h.T(), h.H(), h.K(), h.D(), scale(h));
+        run("attention", "BackQ", h.H(), h, tiles, dq, delta, dy, o, half(o), lse, q, k, v, h.T(), h.H(), h.K(), h.D(), scale(h));
         if (!dk.wanted() && !dv.wanted()) return;
         run("attention", "BackKV", h.K(), h, tiles, dk, dv, delta, dy, lse, q, k, v, h.T(), h.H(), h.K(), h.D(), scale(h));
     }
@@ -57,7 +58,8 @@ final class Attentions {
     }
 
     private static void fits(Heads h) {
-        if (h.D() > MOST) throw Fail.usage("attention heads of %d elements: the CUDA backend takes at most %d. Use backend: cpu for this model.", h.D(), MOST);
+        if (h.D() > MOST) throw Fail.usage("attention heads of %d elements: the CUDA backend takes at most %d. Use backend: cpu for this "
+                + "model.", h.D(), MOST);
     }
 
     private static int width(Heads h) {

@@ -42,8 +42,8 @@ final class Elementwise {
     }
 
     void swiglu(Tensor y, Tensor gate, Tensor up) {
-        fp32(y, gate, up);
-        on.run("swiglu", "swiglu", flat(y.size()), y, gate, up, y.size(), wideFlat(y, gate, up));
+        fp32(gate, up);
+        on.run("swiglu", "swiglu", flat(y.size()), y, half(y), gate, up, y.size(), wideFlat(y, gate, up));
     }
 
     void swigluBack(Grad dgate, Grad dup, Tensor dy, Tensor gate, Tensor up) {

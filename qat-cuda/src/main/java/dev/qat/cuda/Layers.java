@@ -54,9 +54,9 @@ final class Layers {
     }
 
     void rmsnorm(Tensor y, Tensor rstd, Tensor x, Tensor gain, float eps) {
-        fp32(y, rstd, x, gain);
+        fp32(rstd, x, gain);
         int C = toInt(gain.size());
-        on.run("rmsnorm", "rmsnorm", rows(x.size() / C, C, NORM_BLOCK), y, rstd, x, gain, eps, C, wide(C, y, x, gain));
+        on.run("rmsnorm", "rmsnorm", rows(x.size() / C, C, NORM_BLOCK), y, half(y), rstd, x, gain, eps, C, wide(C, y, x, gain));
     }
 
     void rmsnormBack(Grad dx, Grad dgain, Tensor dy, Tensor x, Tensor gain, Tensor rstd) {

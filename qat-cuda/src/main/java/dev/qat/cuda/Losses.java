@@ -40,7 +40,8 @@ final class Losses {
         boolean back = dx.wanted() || dw.wanted();
         int V = toInt(w.rows());
         chunks(logits, x, w, (z, from, count) -> {
-            on.run("crossEntropy", "crossEntropy", rows(count, V, BLOCK), loss.view(from, count), z, targets.view(from, count), V, weight, back, half, wide(V, z));
+            on.run("crossEntropy", "crossEntropy", rows(count, V, BLOCK), loss.view(from, count), z, targets.view(from, count), V, weight,
+                    back, half, wide(V, z));
             gradients(dx, dw, z, x, w, from, count);
         });
     }
@@ -52,8 +53,8 @@ final class Losses {
         int V = toInt(w.rows());
         chunks(logits, x, w, (z, from, count) -> {
             Tensor y = logits(tlogits, tx, tw, from, count);
-            on.run("distill", "distill", rows(count, V, BLOCK), loss.view(from, count), z, y, targets.view(from, count), V, d.jensenShannon(), d.reverse(),
-                    d.hard(), d.temperature(), weight, back, half, wide(V, z, y));
+            on.run("distill", "distill", rows(count, V, BLOCK), loss.view(from, count), z, y, targets.view(from, count), V,
+                    d.jensenShannon(), d.reverse(), d.hard(), d.temperature(), weight, back, half, wide(V, z, y));
             gradients(dx, dw, z, x, w, from, count);
         });
     }
@@ -70,8 +71,8 @@ final class Losses {
     /** Drawn by one kernel, without sorting; see sample.cu. */
     void sample(Tensor ids, Tensor logits, Tensor keys, Sampling s) {
         fp32(logits);
-        on.run("sample", "sample", rows(ids.size(), logits.cols(), BLOCK), ids, logits, keys, toInt(logits.cols()), s.temperature(), s.topK(), s.topP(), (int) s.seed(),
-                (int) (s.seed() >>> 32));
+        on.run("sample", "sample", rows(ids.size(), logits.cols(), BLOCK), ids, logits, keys, toInt(logits.cols()), s.temperature(),
+                s.topK(), s.topP(), (int) s.seed(), (int) (s.seed() >>> 32));
     }
 
     private void chunks(Tensor scratch, Tensor x, Tensor w, Chunk chunk) {

@@ -40,7 +40,8 @@ final class Products {
         long m = form.leftTransposed() ? aCols : aRows, k = form.leftTransposed() ? aRows : aCols;
         long n = form.rightTransposed() ? bRows : bCols, kb = form.rightTransposed() ? bCols : bRows;
         Tensor to = c.to();
-        Fail.unless(k == kb && to.size() == m * n && to.type == DType.F32, "product %s of (%d, %d) and (%d, %d) into %s", form, aRows, aCols, bRows, bCols, to);
+        Fail.unless(k == kb && to.size() == m * n && to.type == DType.F32, "product %s of (%d, %d) and (%d, %d) into %s", form, aRows,
+                aCols, bRows, bCols, to);
         device.gemm(form, Math.toIntExact(m), Math.toIntExact(n), Math.toIntExact(k), 1, a, b, c.add() ? 1 : 0,
                 new Matrix(to.address, Kind.F32, Math.toIntExact(n)));
     }

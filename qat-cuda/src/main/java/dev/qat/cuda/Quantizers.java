@@ -30,35 +30,37 @@ final class Quantizers {
     void groupRange(Tensor step, Tensor zero, Tensor w, Grid grid) {
         fp32(step, zero);
         int G = grid.group(), groups = toInt(step.size());
-        on.run("groupRange", "groupRange", Launcher.groups(groups, lanes(G)), step, zero, w, half(w), (float) grid.maxCode(), groups, G, lanes(G), wide(G, w));
+        on.run("groupRange", "groupRange", Launcher.groups(groups, lanes(G)), step, zero, w, half(w), (float) grid.maxCode(), groups, G,
+                lanes(G), wide(G, w));
     }
 
     void fakeQuant(Tensor y, Tensor w, Tensor step, Tensor zero, Grid grid) {
         fp32(step, zero);
         int G = grid.group(), groups = toInt(step.size());
-        on.run("fakeQuant", "fakeQuant", Launcher.groups(groups, lanes(G)), y, half(y), w, half(w), step, zero, (float) grid.maxCode(), groups, G, lanes(G),
-                wide(G, y, w));
+        on.run("fakeQuant", "fakeQuant", Launcher.groups(groups, lanes(G)), y, half(y), w, half(w), step, zero, (float) grid.maxCode(),
+                groups, G, lanes(G), wide(G, y, w));
     }
 
     void fakeQuantBack(Grad dw, Grad dstep, Grad dzero, Tensor dy, Tensor w, Tensor step, Tensor zero, Grid grid) {
         fp32(dw, dstep, dzero, dy, step, zero);
         if (!dw.wanted() && !dstep.wanted() && !dzero.wanted()) return;
         int G = grid.group(), groups = toInt(step.size());
-        on.run("fakeQuant", "fakeQuantBack", Launcher.groups(groups, lanes(G)), dw, dstep, dzero, dy, w, half(w), step, zero, (float) grid.maxCode(), groups, G,
-                lanes(G), wide(G, dw, dy, w));
+        on.run("fakeQuant", "fakeQuantBack", Launcher.groups(groups, lanes(G)), dw, dstep, dzero, dy, w, half(w), step, zero,
+                (float) grid.maxCode(), groups, G, lanes(G), wide(G, dw, dy, w));
     }
 
     void pack(PackedWeight p, Tensor w, Tensor step, Tensor zero) {
         fp32(step, zero, p.step(), p.zero());
         int words = toInt(p.words().cols());
-        on.run("pack", "pack", rows(p.rows(), 4L * words, BLOCK), p.words(), p.step(), p.zero(), w, half(w), step, zero, p.bits(), toInt(p.cols()), p.group(), words);
+        on.run("pack", "pack", rows(p.rows(), 4L * words, BLOCK), p.words(), p.step(), p.zero(), w, half(w), step, zero, p.bits(),
+                toInt(p.cols()), p.group(), words);
     }
 
     void dequantize(Tensor y, PackedWeight p, Tensor step) {
         fp32(step, p.zero());
         boolean wide = p.cols() % CODES == 0 && y.address % 16 == 0;
-        on.run("dequantize", "dequantize", rows(p.rows(), p.cols() / 2, BLOCK), y, half(y), p.words(), step, p.zero(), p.bits(), toInt(p.cols()), p.group(),
-                toInt(p.words().cols()), wide);
+        on.run("dequantize", "dequantize", rows(p.rows(), p.cols() / 2, BLOCK), y, half(y), p.words(), step, p.zero(), p.bits(),
+                toInt(p.cols()), p.group(), toInt(p.words().cols()), wide);
     }
 
     void dequantizeBack(Grad dstep, Tensor dy, PackedWeight p) {
@@ -92,8 +94,8 @@ final class Quantizers {
     void lsq(Tensor y, Tensor w, Tensor step, Grid grid) {
         fp32(step);
         Slices s = Slices.of(w.size(), grid.group());
-        on.run("lsq", "lsq", s.blocks(), y, half(y), w, half(w), step, (float) grid.lowest(), (float) grid.highest(), s.groups, s.G, s.each, s.span, s.lanes(),
-                wide(s.groups == 1 ? Launcher.VECTOR : s.G, y, w));
+        on.run("lsq", "lsq", s.blocks(), y, half(y), w, half(w), step, (float) grid.lowest(), (float) grid.highest(), s.groups, s.G, s.each,
+                s.span, s.lanes(), wide(s.groups == 1 ? Launcher.VECTOR : s.G, y, w));
     }
 
     void lsqBack(Grad dw, Grad dstep, Tensor dy, Tensor w, Tensor step, Grid grid) {

@@ -45,7 +45,8 @@ class CudaContractTest {
             } catch (InvocationTargetException e) {
                 throw e.getCause();
             } finally {
-                if (!NOT_OPS.contains(op.getName())) assertEquals(before, calm(), op.getName() + " changed [allocs, frees, syncs, uploads, downloads]");
+                if (!NOT_OPS.contains(op.getName())) assertEquals(before, calm(),
+                        op.getName() + " changed [allocs, frees, syncs, uploads, downloads]");
             }
         });
     }

@@ -72,7 +72,8 @@ class CudaLargeShapesTest {
     @ValueSource(ints = {8192, 8193, 70_001})
     void sumsOfManyParts(int n) {
         agree(Precision.FP32, FP32, s -> {
-            Tensor x = s.positive("x", 0, n), t = s.normal("t", n), sum = s.empty("sum", 1), squares = s.empty("squares", 1), loss = s.empty("loss", 1);
+            Tensor x = s.positive("x", 0, n), t = s.normal("t", n), sum = s.empty("sum", 1), squares = s.empty("squares", 1),
+                    loss = s.empty("loss", 1);
             Tensor dx = s.empty("dx", n);
             s.on().sum(sum, x, 0.5f);
             s.on().sumSquares(write(squares), x);
@@ -86,7 +87,8 @@ class CudaLargeShapesTest {
     void columnsOfManyRows(int N, int C) {
         for (Precision precision : List.of(Precision.FP32, Precision.BF16)) agree(precision, FP32, s -> {
             Tensor dy = s.operand("dy", N, C), x = s.operand("x", N, 3), w = s.operand("w", C, 3), dbias = s.normal("dbias", C);
-            Tensor y32 = s.normal("y", N, C), x32 = s.normal("x32", N, C), gain = s.normal("gain", C), rstd = s.positive("rstd", 0.5f, N), dgain = s.empty("dgain", C);
+            Tensor y32 = s.normal("y", N, C), x32 = s.normal("x32", N, C), gain = s.normal("gain", C), rstd = s.positive("rstd", 0.5f, N),
+                    dgain = s.empty("dgain", C);
             s.on().linearBack(Grad.NONE, Grad.NONE, new Grad(dbias, true), dy, x, w);
             s.on().rmsnormBack(Grad.NONE, write(dgain), y32, x32, gain, rstd);
             return List.of(dbias, dgain);
@@ -209,6 +211,33 @@ class CudaLargeShapesTest {
         }
     }
 
+    /** What only a product reads may be written as its operand: the same as fp32 rounded afterwards, and half the memory. */
+    @ParameterizedTest
+    @ValueSource(ints = {32, 200})
+    void outputsInOperandTypeAreTheRoundedOnes(int D) {
+        try (CudaBackend b = new CudaBackend(StandIn.open(), Precision.BF16)) {
+            Stage s = new Stage(b);
+            Heads h = new Heads(1, 70, 4, 2, D);
+            Tensor q = s.normal("q", 70, 4 * D), k = s.normal("k", 70, 2 * D), v = s.normal("v", 70, 2 * D), gain = s.normal("gain", 4 * D),
+                    rstd = s.empty("rstd", 70);
+            Tensor wide = s.empty("wide", q.dims()), narrow = s.operand("narrow", q.dims()), lse = s.empty("lse", 1, 4, 70),
+                    delta = s.empty("delta", 1, 4, 70);
+            Tensor rounded = s.operand("rounded", q.dims()), again = s.empty("again", 1, 4, 70), dq = s.empty("dq", q.dims());
+            List<Function<Tensor, Runnable>> ops = List.of(y -> () -> b.rmsnorm(y, rstd, q, gain, 1e-5f), y -> () -> b.swiglu(y, q, q),
+                    y -> () -> b.attention(y, lse, q, k, v, h));
+            for (Function<Tensor, Runnable> op : ops) {
+                op.apply(wide).run();
+                op.apply(narrow).run();
+                b.copy(rounded, wide);
+                assertArrayEquals(b.memory().floats(rounded), b.memory().floats(narrow));
+            }
+            b.attentionBack(write(dq), Grad.NONE, Grad.NONE, delta, q, narrow, lse, q, k, v, h);
+            b.copy(wide, narrow);
+            b.attentionBack(write(dq), Grad.NONE, Grad.NONE, again, q, wide, lse, q, k, v, h);
+            assertArrayEquals(b.memory().floats(again), b.memory().floats(delta), "delta from the narrow o");
+        }
+    }
+
     // ---- chunks of logits ----------------------------------------------------------------------------------------------
 
     private static Stream<Divergence> divergences() {
@@ -235,7 +264,8 @@ class CudaLargeShapesTest {
         for (Precision precision : List.of(Precision.FP32, Precision.BF16)) agree(precision, precision == Precision.FP32 ? FP32 : BF16, s -> {
             int N = 5, C = 6, Ct = 4, V = 2500, chunk = 2;
             Tensor x = s.operand("x", N, C), w = s.operand("w", V, C), tx = s.operand("tx", N, Ct), tw = s.operand("tw", V, Ct);
-            Tensor targets = s.ints("targets", -1, V, N), loss = s.empty("loss", N), stats = s.empty("stats", N, 3), dx = s.empty("dx", N, C), dw = s.normal("dw", V, C);
+            Tensor targets = s.ints("targets", -1, V, N), loss = s.empty("loss", N), stats = s.empty("stats", N, 3), dx = s.empty("dx", N,
+                    C), dw = s.normal("dw", V, C);
             Tensor logits = s.empty("logits", chunk, V), tlogits = s.empty("tlogits", chunk, V);
             s.on().distill(loss, write(dx), new Grad(dw, true), logits, tlogits, x, w, tx, tw, targets, d, 0.5f);
             s.on().compare(stats, logits, tlogits, x, w, tx, tw, targets);

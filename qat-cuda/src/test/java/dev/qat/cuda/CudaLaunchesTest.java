@@ -65,8 +65,10 @@ class CudaLaunchesTest {
 
     private void layers(CudaBackend b, Stage s) {
         Heads heads = new Heads(1, 10, 4, 2, 8);
-        Tensor x = s.normal("x", 10, 32), k = s.normal("k", 10, 16), y = s.empty("y", 10, 32), gain = s.normal("gain", 32), rstd = s.positive("rstd", 1, 10);
-        Tensor lse = s.positive("lse", 3, 1, 4, 10), delta = s.empty("delta", 1, 4, 10), ids = s.ints("ids", 0, 5, 10), table = s.normal("table", 5, 32);
+        Tensor x = s.normal("x", 10, 32), k = s.normal("k", 10, 16), y = s.empty("y", 10, 32), gain = s.normal("gain", 32),
+                rstd = s.positive("rstd", 1, 10);
+        Tensor lse = s.positive("lse", 3, 1, 4, 10), delta = s.empty("delta", 1, 4, 10), ids = s.ints("ids", 0, 5, 10),
+                table = s.normal("table", 5, 32);
         Tensor xo = s.operand("x", 10, 32), w = s.operand("w", 32, 32), dw = s.empty("dw", 32, 32), angles = s.normal("angles", 2, 10, 4);
         Tensor dx = s.empty("dx", 10, 32), dk = s.empty("dk", 10, 16), dv = s.empty("dv", 10, 16), cache = s.normal("cache", 1, 10, 16);
         count("embed", 1, () -> b.embed(y, ids, table));
@@ -90,7 +92,8 @@ class CudaLaunchesTest {
     }
 
     private void losses(CudaBackend b, Stage s) {
-        Tensor x = s.operand("x", 8, 16), w = s.operand("w", 50, 16), targets = s.ints("targets", -1, 50, 8), loss = s.empty("loss", 8), one = s.empty("one", 1);
+        Tensor x = s.operand("x", 8, 16), w = s.operand("w", 50, 16), targets = s.ints("targets", -1, 50, 8), loss = s.empty("loss", 8),
+                one = s.empty("one", 1);
         Tensor dx = s.empty("dx", 8, 16), dw = s.empty("dw", 50, 16), logits = s.empty("logits", 4, 50), tlogits = s.empty("tlogits", 4, 50);
         Tensor a = s.normal("a", 1000), t = s.normal("t", 1000);
         count("crossEntropy of two chunks", 8, () -> b.crossEntropy(loss, to(dx), to(dw), logits, x, w, targets, 1));
@@ -99,12 +102,14 @@ class CudaLaunchesTest {
         count("distill of two chunks", 10, () -> b.distill(loss, to(dx), to(dw), logits, tlogits, x, w, x, w, targets, Divergence.KL, 1));
         count("compare of two chunks", 6, () -> b.compare(s.empty("stats", 8, 3), logits, tlogits, x, w, x, w, targets));
         count("mse", 2, () -> b.mse(one, to(a), a, t));
-        count("sample", 1, () -> b.sample(s.on().memory().tensor("tokens", DType.I32, 4), logits, s.ints("keys", 0, 9, 4, 2), new dev.qat.ops.Sampling(1, 5, 0.9f, 7)));
+        count("sample", 1, () -> b.sample(s.on().memory().tensor("tokens", DType.I32, 4), logits, s.ints("keys", 0, 9, 4, 2),
+                new dev.qat.ops.Sampling(1, 5, 0.9f, 7)));
     }
 
     private void quantizers(CudaBackend b, Stage s) {
         Grid grid = new Grid(2, 64);
-        Tensor w = s.normal("w", 8, 128), y = s.operand("y", 8, 128), dy = s.normal("dy", 8, 128), step = s.empty("step", 8, 2), zero = s.empty("zero", 8, 2);
+        Tensor w = s.normal("w", 8, 128), y = s.operand("y", 8, 128), dy = s.normal("dy", 8, 128), step = s.empty("step", 8, 2),
+                zero = s.empty("zero", 8, 2);
         Tensor ds = s.empty("ds", 8, 2), dz = s.empty("dz", 8, 2), words = s.ints("words", 0, 9, 8, PackedWeight.wordsPerRow(128, 2));
         Tensor wide = s.normal("wide", 20_000), out = s.empty("out", 20_000), single = s.positive("single", 1, 1), dsingle = s.empty("dsingle", 1);
         PackedWeight packed = new PackedWeight("w", 2, 64, 128, words, s.empty("step′", 8, 2), s.empty("zero′", 8, 2), null);

@@ -20,7 +20,8 @@ class CudaMemoryTest {
             backend.memory().tensor("gradients of block 3", 3 << 20);
             Fail f = assertThrows(Fail.class, () -> backend.memory().allocate("step of e2e-qp", 1L << 40));
             assertEquals(Fail.DEVICE, f.code());
-            for (String part : new String[] {"step of e2e-qp wants 1,099,511,627,776 bytes", "12,582,912  gradients of block 3", "cuBLAS workspace", "partial sums",
+            for (String part : new String[] {"step of e2e-qp wants 1,099,511,627,776 bytes", "12,582,912  gradients of block 3",
+                    "cuBLAS workspace", "partial sums",
                     "recompute: true", "batch", "data.length", "eval.batch"}) {
                 assertTrue(f.getMessage().contains(part), part + " is not in: " + f.getMessage());
             }

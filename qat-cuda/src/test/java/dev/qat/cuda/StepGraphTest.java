@@ -59,8 +59,12 @@ class StepGraphTest {
             backend.scale(values, values, 0.3f);
             for (Tensor t : List.of(grads, means, squares)) backend.fill(t, 0);
             backend.groupRange(step, zero, qkv, grid);
-            float[] angles = new float[2 * T * C / H / 2];
-            for (int i = 0; i < angles.length; i++) angles[i] = i < angles.length / 2 ? (float) Math.cos(0.1 * i) : (float) Math.sin(0.1 * (i - angles.length / 2));
+            int half = T * C / H / 2;
+            float[] angles = new float[2 * half];
+            for (int i = 0; i < half; i++) {
+                angles[i] = (float) Math.cos(0.1 * i);
+                angles[half + i] = (float) Math.sin(0.1 * i);
+            }
             memory.set(table, angles);
             int[] at = new int[N];
             for (int i = 0; i < N; i++) at[i] = i % T;

@@ -56,6 +56,14 @@ public final class TextFiles {
         }
     }
 
+    /** The text without its first {@code skip} characters, at most {@code most} (0: all); a character is a Unicode code point, as in Python. */
+    public static String part(String text, int skip, int most) {
+        int have = text.codePointCount(0, text.length());
+        if (skip >= have) throw Fail.data("skip = %d leaves nothing of a text of %d characters; skip fewer", skip, have);
+        int begin = text.offsetByCodePoints(0, skip);
+        return text.substring(begin, most == 0 || most >= have - skip ? text.length() : text.offsetByCodePoints(begin, most));
+    }
+
     private static void whole(Path file, InputStream in, Consumer<Document> reader) throws IOException {
         byte[] bytes = in.readNBytes(MAX_BYTES + 1);
         if (bytes.length > MAX_BYTES) {

@@ -18,6 +18,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 import java.util.TreeSet;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
@@ -47,6 +48,16 @@ public final class RecipeReader {
         Object recipe = reader.recipe(file, text(file), overrides, type);
         reader.mistakes.report(file.toString());
         return type.cast(recipe);
+    }
+
+    /** A record from {@code key=value} words alone, for a verb that takes no recipe. */
+    static <R extends Record> R words(String verb, List<String> words, Class<R> type) {
+        RecipeReader reader = new RecipeReader();
+        Node.Fields root = new Node.Fields(new LinkedHashMap<>(), verb);
+        new Overrides(Set.of(), reader.mistakes).apply(root, words);
+        Object record = reader.record(type, root, ownDefaults(type), "", "");
+        reader.mistakes.report(verb);
+        return type.cast(record);
     }
 
     /** The record as YAML again, in the order of its components: reading this text gives an equal record. */

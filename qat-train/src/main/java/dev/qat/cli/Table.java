@@ -53,8 +53,13 @@ public final class Table {
 
     /** Prints the table as fits standard output. */
     public void print(PrintStream out) {
-        out.print(render(Terminal.OUT.draws() ? Look.BOX : Look.PLAIN, Terminal.OUT.width()));
+        out.print(render());
         out.flush();
+    }
+
+    /** The table's lines as fit standard output. */
+    String render() {
+        return render(Terminal.OUT.draws() ? Look.BOX : Look.PLAIN, Terminal.OUT.width());
     }
 
     /** The table's lines, none longer than {@code width} as long as its columns can be cut. */

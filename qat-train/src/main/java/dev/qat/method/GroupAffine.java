@@ -64,23 +64,29 @@ public final class GroupAffine implements Quantizer {
         memory.free(installed.getFirst().step.value().address);
     }
 
+    /** The codes of quantizers installed together; their steps lie side by side, so that they can train in one pass. */
+    public static List<PackedWeight> freeze(Backend backend, List<GroupAffine> installed) {
+        List<Param> steps = Slab.of(backend.memory(), "packed steps", slab -> installed.stream()
+                .map(q -> slab.param(q.linear.name + ".step", Kind.SCALE, q.step.value().dims())).toList());
+        List<PackedWeight> all = new ArrayList<>();
+        for (int i = 0; i < installed.size(); i++) {
+            GroupAffine q = installed.get(i);
+            PackedWeight p = q.empty(backend.memory(), steps.get(i).value());
+            backend.pack(p, q.linear.weight.value(), q.step.value(), q.zero.value());
+            all.add(p);
+        }
+        return all;
+    }
+
+    /** Codes and zero points of a linear, not yet filled. */
+    private PackedWeight empty(Memory memory, Tensor steps) {
+        Tensor words = memory.tensor(linear.name + ".codes", DType.I32, linear.outputs(), PackedWeight.wordsPerRow(linear.inputs(), grid.bits()));
+        Tensor zeros = memory.tensor(linear.name + ".zero", steps.dims());
+        return new PackedWeight(linear.name, grid.bits(), grid.group(), linear.inputs(), words, steps, zeros, null);
+    }
+
     @Override
     public List<Param> params() {
         return List.of(step, zero);
-    }
-
-    @Override
-    public PackedWeight freeze(Backend backend) {
-        PackedWeight p = empty(backend.memory(), linear, grid);
-        backend.pack(p, linear.weight.value(), step.value(), zero.value());
-        return p;
-    }
-
-    /** Codes, steps and zero points of a linear, not yet filled. */
-    static PackedWeight empty(Memory memory, Linear l, Grid grid) {
-        long groups = l.inputs() / grid.group();
-        Tensor words = memory.tensor(l.name + ".codes", DType.I32, l.outputs(), PackedWeight.wordsPerRow(l.inputs(), grid.bits()));
-        Tensor step = memory.tensor(l.name + ".step", l.outputs(), groups), zero = memory.tensor(l.name + ".zero", l.outputs(), groups);
-        return new PackedWeight(l.name, grid.bits(), grid.group(), l.inputs(), words, step, zero, null);
     }
 }

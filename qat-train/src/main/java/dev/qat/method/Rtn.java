@@ -19,7 +19,7 @@ public record Rtn(int bits, int group) implements Stage {
     public void run(Run run) {
         run.reset();
         var quantizers = GroupAffine.install(run.backend(), "steps", run.student().linears(), bits, group);
-        for (GroupAffine q : quantizers) run.use(q.linear(), q.freeze(run.backend()));
+        run.use(quantizers, GroupAffine.freeze(run.backend(), quantizers));
         GroupAffine.free(run.backend().memory(), quantizers);
     }
 }

@@ -4,6 +4,7 @@ import dev.qat.data.HfModelDir;
 import dev.qat.ops.Ops;
 import dev.qat.ops.Philox;
 import dev.qat.ops.Tape;
+import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.Param;
 import dev.qat.tensor.Param.Kind;
@@ -13,6 +14,8 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Set;
+import java.util.stream.Collectors;
 
 /** A decoder-only language model: embedding, blocks, final norm, head. It never knows which method is at work in its sites. */
 public final class Model {
@@ -52,7 +55,19 @@ public final class Model {
                 config.H(), config.K(), config.D(), config.eps(), config.rope(), config.context(), tied, config.qkvBias(), config.outBias(), config.mlpBias(), config.qkNorm());
         Model m = new Model(actual, memory);
         for (Param p : m.params()) m.read(dir, p);
+        m.refuseLeftovers(dir);
         return m;
+    }
+
+    /** A tensor that the config does not declare (a bias, a norm) would change what the model computes. */
+    private void refuseLeftovers(HfModelDir dir) {
+        Set<String> known = params().stream().map(Param::name).collect(Collectors.toSet());
+        for (String name : dir.names()) {
+            boolean tied = name.equals("lm_head.weight") || name.equals(embedding.name()), derived = name.endsWith(".rotary_emb.inv_freq");
+            if (known.contains(name) || tied || derived) continue;
+            throw Fail.data("%s: the weights hold %s, for which a %s of this config.json has no place. Is a key missing there (attention_bias, mlp_bias), or model_type wrong?",
+                    dir.dir(), name, config.type());
+        }
     }
 
     private void read(HfModelDir dir, Param p) {

@@ -31,8 +31,18 @@ public record ModelConfig(String type, int V, int C, int F, int layers, int H, i
             throw Fail.data("%s: model_type is '%s', expected one of %s. Other architectures are not supported yet.", origin, type, TYPES.stream().sorted().toList());
         }
         FIXED.forEach((key, value) -> refuseOther(c, key, value, origin));
+        if (c.hasNonNull("quantization_config")) {
+            throw Fail.data("%s: quantization_config says '%s': the weights are quantized already. Give the full-precision model.",
+                    origin, c.get("quantization_config").path("quant_method").asText("?"));
+        }
+        for (JsonNode layer : c.path("layer_types")) {
+            if (!layer.asText().equals("full_attention")) throw Fail.data("%s: layer_types has '%s', which is not supported, only full_attention", origin, layer.asText());
+        }
         int C = whole(c, "hidden_size", origin), H = whole(c, "num_attention_heads", origin);
         int K = c.hasNonNull("num_key_value_heads") ? whole(c, "num_key_value_heads", origin) : H;
+        if (!c.hasNonNull("head_dim") && C % H != 0) {
+            throw Fail.data("%s: hidden_size = %d is no multiple of num_attention_heads = %d, and there is no head_dim", origin, C, H);
+        }
         int D = c.hasNonNull("head_dim") ? whole(c, "head_dim", origin) : C / H;
         if (H % K != 0 || D % 2 != 0) {
             throw Fail.data("%s: %d attention heads over %d key/value heads of %d: heads must be a multiple of key/value heads, head_dim even", origin, H, K, D);

@@ -9,7 +9,6 @@ import dev.qat.tensor.Memory;
 import dev.qat.tensor.Param;
 import dev.qat.tensor.Tensor;
 import java.util.ArrayList;
-import java.util.Comparator;
 import java.util.List;
 
 /**
@@ -83,13 +82,22 @@ public final class AdamW implements AutoCloseable {
         return (end(run.getLast()) - run.getFirst().value().address) / 4;
     }
 
-    private static List<List<Param>> neighbours(List<Param> params) {
+    /** Parameters that follow each other, in the order given and in one allocation: what lies between two others is not ours. */
+    private List<List<Param>> neighbours(List<Param> params) {
         List<List<Param>> runs = new ArrayList<>();
-        for (Param p : params.stream().sorted(Comparator.comparingLong(q -> q.value().address)).toList()) {
-            if (runs.isEmpty() || end(runs.getLast().getLast()) != p.value().address) runs.add(new ArrayList<>());
+        for (Param p : params) {
+            Param before = runs.isEmpty() ? null : runs.getLast().getLast();
+            if (before == null || end(before) != p.value().address || slab(before) != slab(p)) runs.add(new ArrayList<>());
             runs.getLast().add(p);
         }
         return runs;
+    }
+
+    /** Where the allocation begins that a parameter lies in. */
+    private long slab(Param p) {
+        long at = p.value().address;
+        return memory.slabs().stream().filter(s -> s.address() <= at && at < s.address() + s.bytes()).findFirst()
+                .orElseThrow(() -> Fail.internal("%s lies in no allocation", p.name())).address();
     }
 
     public long trainable() {

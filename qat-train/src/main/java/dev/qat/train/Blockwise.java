@@ -119,7 +119,7 @@ public final class Blockwise {
             }, step, loss, 1, x.rows());
             if (run.plan() == null) run.watch().say("block %d: mse %.4g -> %.4g".formatted(block.index, trainer.first(), trainer.last()));
         }
-        for (GroupAffine q : quantizers) run.use(q.linear(), q.freeze(run.backend()));
+        run.use(quantizers, GroupAffine.freeze(run.backend(), quantizers));
         GroupAffine.free(run.backend().memory(), quantizers);
         advance(quantized, block);
     }

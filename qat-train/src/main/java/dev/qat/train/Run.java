@@ -1,13 +1,15 @@
 package dev.qat.train;
 
 import dev.qat.data.Windows;
+import dev.qat.method.GroupAffine;
 import dev.qat.model.Linear;
 import dev.qat.model.Model;
 import dev.qat.ops.Backend;
 import dev.qat.ops.Ops;
 import dev.qat.tensor.PackedWeight;
-import dev.qat.tensor.Tensor;
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 
 /** What the stages of a run share: the student, its full-precision teacher, the windows, and the codes made so far. */
@@ -21,6 +23,8 @@ public final class Run {
     private final double peak;
     private final Plan plan;
     private final Map<Linear, PackedWeight> packed = new LinkedHashMap<>();
+    /** Allocations behind the codes in use. */
+    private final List<Long> owned = new ArrayList<>();
 
     Run(Recipe recipe, Backend backend, Model student, Model teacher, Windows windows, Watch watch, Metrics metrics, double peak) {
         this(recipe, backend, student, teacher, windows, watch, metrics, peak, null);
@@ -87,19 +91,25 @@ public final class Run {
         return packed;
     }
 
-    /** From here on the linear's weight is its codes times steps. */
-    public void use(Linear linear, PackedWeight codes) {
-        packed.put(linear, codes);
-        linear.weightSite.clear();
-        linear.weightSite.add((t, w) -> Ops.dequantize(t, codes, codes.step()));
+    /** From here on the weights of these linears, frozen together, are their codes times steps. */
+    public void use(List<GroupAffine> quantizers, List<PackedWeight> codes) {
+        for (int i = 0; i < codes.size(); i++) {
+            PackedWeight p = codes.get(i);
+            Linear linear = quantizers.get(i).linear();
+            packed.put(linear, p);
+            linear.weightSite.clear();
+            linear.weightSite.add((t, w) -> Ops.dequantize(t, p, p.step()));
+            owned.add(p.words().address);
+            owned.add(p.zero().address);
+        }
+        owned.add(codes.getFirst().step().address);
     }
 
     /** Forgets all codes: the sites are empty and the weights are the masters again. */
     public void reset() {
         student.blocks().forEach(b -> b.clearSites());
-        for (PackedWeight p : packed.values()) {
-            for (Tensor t : java.util.List.of(p.words(), p.step(), p.zero())) backend.memory().free(t.address);
-        }
+        owned.forEach(backend.memory()::free);
+        owned.clear();
         packed.clear();
     }
 

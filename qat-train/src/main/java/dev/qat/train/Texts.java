@@ -86,8 +86,7 @@ record Texts(Windows train, Windows heldOut, String description) {
     private static int[] ids(HfModelDir source, List<Path> files, int skip, int most, int V) {
         StringBuilder text = new StringBuilder();
         for (Path f : files) TextFiles.forEach(f, d -> text.append(text.isEmpty() ? "" : "\n").append(d.text()));
-        if (skip >= text.length()) throw Fail.data("%s: eval.skip = %d leaves nothing of %d characters", files, skip, text.length());
-        String part = text.substring(skip, most == 0 ? text.length() : Math.min(text.length(), skip + most));
+        String part = TextFiles.part(text.toString(), skip, most);
         try (Tokenizer tokenizer = Tokenizer.of(source.dir())) {
             tokenizer.vocabulary(V);
             return tokenizer.encodeWithBos(part);
