@@ -11,6 +11,7 @@ final class Choice {
     static int draw(long logits, int v, Sampling how, float uniform) {
         for (int i = 0; i < v; i++) if (Float.isNaN(Lanes.get(logits + 4L * i))) return -1;
         if (how.temperature() == 0) return Losses.argmax(logits, v);
+        if (how.topK() == 0 && how.topP() == 1) return all(logits, v, how.temperature(), uniform);
         long[] order = ranked(logits, v);
         int keep = how.topK() == 0 ? v : Math.min(how.topK(), v);
         double[] weight = new double[keep];
@@ -21,6 +22,19 @@ final class Choice {
         }
         keep = nucleus(weight, keep, how.topP() * total);
         return pick(order, weight, keep, uniform);
+    }
+
+    /** Every token is kept: no ranking. */
+    private static int all(long logits, int v, float temperature, float uniform) {
+        double max = Attention.maxOf(logits, v), total = 0;
+        double[] weight = new double[v];
+        for (int i = 0; i < v; i++) total += weight[i] = Math.exp((Lanes.get(logits + 4L * i) - max) / temperature);
+        double left = uniform * total;
+        for (int i = 0; i < v; i++) {
+            left -= weight[i];
+            if (left < 0) return i;
+        }
+        return v - 1;
     }
 
     /** Token ids from the largest logit to the smallest, the lower id first among equals. */

@@ -24,6 +24,7 @@ public final class CudaBackend implements Backend {
 
     private final Device device;
     private final Precision precision;
+    private final boolean eager;
     private final CudaMemory memory;
     private final Launcher on;
     private final Elementwise elementwise;
@@ -33,10 +34,16 @@ public final class CudaBackend implements Backend {
     private final Losses losses;
     private final Quantizers quantizers;
 
-    /** Takes the device over: closing the backend closes it. */
+    /** Takes the device over: closing the backend closes it. Repeated steps are recorded as graphs. */
     public CudaBackend(Device device, Precision precision) {
+        this(device, precision, false);
+    }
+
+    /** @param eager repeated steps are run op by op, never as graphs: for debugging */
+    public CudaBackend(Device device, Precision precision, boolean eager) {
         this.device = device;
         this.precision = precision;
+        this.eager = eager;
         memory = new CudaMemory(device);
         on = new Launcher(device, memory.tensor("partial sums", Launcher.SCRATCH));
         elementwise = new Elementwise(on);
@@ -81,6 +88,23 @@ public final class CudaBackend implements Backend {
     @Override
     public void sync() {
         device.sync();
+    }
+
+    /** The step as a graph: two eager runs, one capture, then one launch a step. */
+    @Override
+    public Repeated repeated(Runnable step) {
+        StepGraph graph = stepGraph(eager);
+        return new Repeated() {
+            @Override
+            public void run() {
+                graph.run(step);
+            }
+
+            @Override
+            public void close() {
+                graph.close();
+            }
+        };
     }
 
     @Override

@@ -24,6 +24,23 @@ public interface Backend extends AutoCloseable {
     /** Waits until all that was asked for is done. */
     void sync();
 
+    /**
+     * A step that will be run many times at the same addresses. A device may record what it did once and play it back, so
+     * whatever changes from step to step must be read from memory that is written before {@link Repeated#run}.
+     */
+    default Repeated repeated(Runnable step) {
+        return step::run;
+    }
+
+    /** A step ready to be repeated; closing it forgets what was recorded. */
+    @FunctionalInterface
+    interface Repeated extends AutoCloseable {
+        void run();
+
+        @Override
+        default void close() {}
+    }
+
     @Override
     void close();
 

@@ -72,6 +72,7 @@ public final class Meter implements InvocationHandler {
             case "name": return behind == null ? "shape" : behind.name();
             case "memory": return memory;
             case "operand": return operand;
+            case "repeated": return InvocationHandler.invokeDefault(proxy, op, args);
             case "sync", "close": return behind == null ? null : call(op, args);
             case "toString", "hashCode", "equals": return op.invoke(this, args);
             default:

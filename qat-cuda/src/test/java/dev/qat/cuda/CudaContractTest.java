@@ -18,7 +18,7 @@ import org.junit.jupiter.api.TestFactory;
 
 /** The CUDA backend keeps the op contract in every order of threads, and no op allocates, waits, or moves anything to or from the host. */
 class CudaContractTest {
-    private static final Set<String> NOT_OPS = Set.of("name", "memory", "operand", "sync", "close", "toString", "hashCode", "equals");
+    private static final Set<String> NOT_OPS = Set.of("name", "memory", "operand", "sync", "close", "repeated", "toString", "hashCode", "equals");
     private static final Map<Precision, Backend> OPEN = new EnumMap<>(Precision.class);
 
     @TestFactory

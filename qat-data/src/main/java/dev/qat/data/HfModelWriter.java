@@ -78,7 +78,12 @@ public final class HfModelWriter implements AutoCloseable {
 
     /** Writes a further text file, such as quantize_config.json. */
     public void text(String name, String content) {
-        AtomicFile.write(temporary.resolve(name), content);
+        AtomicFile.write(file(name), content);
+    }
+
+    /** Where a further file goes that the caller writes himself before {@link #finish}. */
+    public Path file(String name) {
+        return temporary.resolve(name);
     }
 
     /** Copies the tokenizer and generation files that {@code source} has; returns their names. */
@@ -139,7 +144,8 @@ public final class HfModelWriter implements AutoCloseable {
         deleteTree(aside);
     }
 
-    private static void refuseOccupied(Path target, boolean replace) {
+    /** Fails where a model could not take this name, so that a long run can ask before it begins. */
+    public static void refuseOccupied(Path target, boolean replace) {
         if (isVacant(target)) return;
         if (!Files.isDirectory(target)) throw Fail.usage("%s: is a file, expected a new directory for the model; choose another name", target);
         if (!replace) {

@@ -32,7 +32,10 @@ public final class SelfSampler {
                 }
                 for (int t = 1; t < length; t++) {
                     decoder.step(ids, sequence, how, next);
-                    for (int b = 0; b < B; b++) ids[b] = rows[b][t] = next[b];
+                    for (int b = 0; b < B; b++) {
+                        if (next[b] < 0) throw Fail.numeric("sampling, token %d: the model's logits are NaN. Its weights hold NaN or too large numbers; export it again.", t);
+                        ids[b] = rows[b][t] = next[b];
+                    }
                 }
                 for (int b = 0; b < B && all.size() < count; b++) all.add(rows[b]);
             }

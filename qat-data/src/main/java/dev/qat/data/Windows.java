@@ -53,6 +53,26 @@ public record Windows(int[] ids, int[] starts, int length) {
         return filled(new Windows(ids, starts, length), "every sequence has fewer than 2 tokens");
     }
 
+    /** The windows of several sets of one length, one set after the other; no window looks into its neighbour's set. */
+    public static Windows join(List<Windows> parts) {
+        if (parts.size() == 1) return parts.getFirst();
+        int length = parts.getFirst().length, tokens = 0, count = 0;
+        for (Windows w : parts) {
+            Fail.unless(w.length == length, "windows of %d and of %d tokens cannot be joined", length, w.length);
+            tokens = Math.addExact(tokens, w.ids.length + 1);
+            count += w.count();
+        }
+        int[] ids = new int[tokens], starts = new int[count];
+        int at = 0, n = 0;
+        for (Windows w : parts) {
+            System.arraycopy(w.ids, 0, ids, at, w.ids.length);
+            for (int start : w.starts) starts[n++] = at + start;
+            at += w.ids.length;
+            ids[at++] = MASK; // what would be the next token of a set's last window
+        }
+        return new Windows(ids, starts, length);
+    }
+
     /** The perplexity protocol: inputs ids[i:i+L], targets ids[i+1:i+L+1], i = 0, L, 2L..; a last partial window is dropped. */
     public static Windows evaluation(int[] ids, int length) {
         return strided(ids, (ids.length - 1) / positive(length), length);

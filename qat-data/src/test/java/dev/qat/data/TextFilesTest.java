@@ -88,6 +88,16 @@ class TextFilesTest {
     }
 
     @Test
+    void aPartOfATextIsCountedInCharactersAsPythonDoes() {
+        String text = "a\uD834\uDD1Eb\u00e9c"; // a, a clef beyond the 16-bit range, b, e with an accent, c: 5 characters in 6 chars
+        assertEquals("b\u00e9c", TextFiles.part(text, 2, 0));
+        assertEquals("\uD834\uDD1Eb", TextFiles.part(text, 1, 2));
+        assertEquals(text, TextFiles.part(text, 0, 5));
+        assertEquals("c", TextFiles.part(text, 4, 100));
+        Failing.data(() -> TextFiles.part(text, 5, 0), "skip = 5 leaves nothing of a text of 5 characters");
+    }
+
+    @Test
     void theSharedBenchmarksAreRead() {
         List<Document> lambada = TextFiles.read(Shared.asset("benchmarks/lambada_test.jsonl.gz"));
         assertEquals(5153, lambada.size());

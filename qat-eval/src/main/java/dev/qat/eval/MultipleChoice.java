@@ -66,6 +66,8 @@ public final class MultipleChoice {
 
     /** Batches are as long as their longest request, rounded up to this: few shapes for a model to plan. */
     private static final int STEP = 16;
+    /** What a log-probability may be off by without deciding the wrong way. */
+    private static final double ROUNDING = 1e-3;
 
     private final CausalLm model;
     private final Function<String, int[]> encode;
@@ -86,8 +88,8 @@ public final class MultipleChoice {
         int B = Math.min(batch, requests.size());
         for (int from = 0; from < requests.size(); from += B) {
             List<Request> some = requests.subList(from, Math.min(from + B, requests.size()));
-            score(some, B, sums);
-            if (task == Task.LAMBADA) decode(some, greedy);
+            List<Request> undecided = score(some, B, sums, greedy);
+            if (task == Task.LAMBADA && !undecided.isEmpty()) decode(undecided, greedy);
             done.accept(from + some.size());
         }
         for (int i = 0; i < right.length; i++) {
@@ -123,7 +125,11 @@ public final class MultipleChoice {
         return new Request(i, c, Arrays.copyOfRange(both, start, both.length), Math.min(scored, both.length - start - 1));
     }
 
-    private void score(List<Request> some, int B, List<double[]> sums) {
+    /**
+     * Fills the requests' sums, and whether each scored token is the model's first choice where its probability alone tells: more
+     * than ½ is, less than 1/V is not. Returns the requests for which it does not.
+     */
+    private List<Request> score(List<Request> some, int B, List<double[]> sums, boolean[] greedy) {
         int T = Math.min(model.context(), Math.ceilDiv(some.getFirst().ids.length - 1, STEP) * STEP);
         int[] in = new int[B * T], out = new int[B * T];
         float[] nll = new float[B * T];
@@ -134,13 +140,22 @@ public final class MultipleChoice {
             for (int t = r.firstTarget(); t < r.ids.length; t++) out[b * T + t - 1] = r.ids[t];
         }
         model.score(B, T, in, out, nll);
+        List<Request> undecided = new ArrayList<>();
         for (int b = 0; b < some.size(); b++) {
             Request r = some.get(b);
-            double sum = 0;
-            for (int t = r.firstTarget(); t < r.ids.length; t++) sum -= nll[b * T + t - 1];
-            if (!Double.isFinite(sum)) throw Fail.numeric("item %d, choice %d: the log-probability is %s. The model's weights hold NaN or too large numbers.", r.item, r.choice, sum);
+            double sum = 0, largest = 0;
+            for (int t = r.firstTarget(); t < r.ids.length; t++) {
+                sum -= nll[b * T + t - 1];
+                largest = Math.max(largest, nll[b * T + t - 1]);
+            }
+            if (!Double.isFinite(sum)) {
+                throw Fail.numeric("item %d, choice %d: the log-probability is %s. The model's weights hold NaN or too large numbers.", r.item, r.choice, sum);
+            }
             sums.get(r.item)[r.choice] = sum;
+            greedy[r.item] = largest < Math.log(2) - ROUNDING;
+            if (!greedy[r.item] && largest < Math.log(model.vocabulary()) + ROUNDING) undecided.add(r);
         }
+        return undecided;
     }
 
     /** Whether each scored token is the model's first choice after the tokens before it. */

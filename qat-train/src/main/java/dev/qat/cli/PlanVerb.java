@@ -2,6 +2,7 @@ package dev.qat.cli;
 
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import dev.qat.cuda.Precision;
 import dev.qat.tensor.DType;
 import dev.qat.train.Plan;
 import dev.qat.train.Planner;
@@ -30,7 +31,7 @@ final class PlanVerb implements Callable<Integer> {
     @Override
     public Integer call() throws Exception {
         Recipe r = RecipeReader.read(recipe, overrides, Recipe.class, Train.STAGES);
-        Plan plan = Planner.plan(r, r.backend().equals("cuda") ? DType.BF16 : DType.F32);
+        Plan plan = Planner.plan(r, r.backend().equals("cuda") && r.precision() == Precision.BF16 ? DType.BF16 : DType.F32);
         if (json) printJson(plan);
         else print(plan);
         return 0;

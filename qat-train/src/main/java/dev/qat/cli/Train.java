@@ -34,7 +34,7 @@ final class Train implements Callable<Integer> {
         String rendered = RecipeReader.render(r, STAGES);
         System.out.println("# " + recipe + ", resolved");
         System.out.println(rendered);
-        try (Backend backend = Backends.open(r.backend(), r.threads())) {
+        try (Backend backend = Backends.open(r, System.err::println)) {
             Runner.Result result = Runner.run(r, rendered, versions(backend), backend, new Screen());
             print(result);
         }
@@ -46,7 +46,7 @@ final class Train implements Callable<Integer> {
         v.put("qat", Main.version());
         v.put("java", System.getProperty("java.vm.version"));
         v.put("backend", backend.name());
-        v.put("products", CpuBackend.blas());
+        v.put("products", backend.name().equals("cuda") ? "cuBLAS" : CpuBackend.blas());
         return v;
     }
 

@@ -51,9 +51,9 @@ public final class HfOut {
                 }
             }
             out.copyTokenizer(source.dir());
+            if (!packed.isEmpty()) codes(out.file("packed.safetensors"), model, packed.values());
             out.finish();
         }
-        if (!packed.isEmpty()) codes(target.resolve("packed.safetensors"), model, packed.values());
     }
 
     private void codes(Path file, Model model, Iterable<PackedWeight> packed) {

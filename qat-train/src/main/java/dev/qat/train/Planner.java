@@ -22,7 +22,7 @@ public final class Planner {
             Plan plan = new Plan();
             Windows train = Texts.trainingShape(recipe, source, config.V());
             Run run = Run.planned(recipe, backend, student, teacher, train, plan);
-            Windows held = Texts.blank(recipe.eval().samples(), recipe.eval().length());
+            Windows held = Texts.blank(recipe.eval().sampled(), recipe.eval().length());
             for (Stage stage : recipe.stages()) {
                 stage.run(run);
                 new Judge(backend, student, teacher, held, recipe.eval().batch()).close();

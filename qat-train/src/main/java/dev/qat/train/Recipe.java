@@ -1,5 +1,6 @@
 package dev.qat.train;
 
+import dev.qat.cuda.Precision;
 import dev.qat.data.StoredType;
 import dev.qat.tensor.Fail;
 import java.nio.file.Path;
@@ -8,11 +9,12 @@ import java.util.List;
 /**
  * One run, as its YAML file says it: the model, where it runs, what it is trained and judged on, and the stages in order.
  *
- * @param backend auto, cpu, cuda or reference
+ * @param backend auto (cuda where a device answers, else cpu), cpu, cuda or reference
+ * @param precision what cuda's products read: bf16, tf32 or fp32  @param eager runs cuda's steps op by op, for debugging
  * @param threads of the CPU backend; 0 takes every core
  * @param output  the directory of the run; everything it makes lies there
  */
-public record Recipe(String name, Source model, String backend, int threads, long seed, Path output, Data data, Eval eval, Save save,
+public record Recipe(String name, Source model, String backend, Precision precision, boolean eager, int threads, long seed, Path output, Data data, Eval eval, Save save,
                      List<Stage> stages) {
     /** @param init load reads the weights; random draws fresh ones for the directory's config.json (training from scratch) */
     public record Source(Path path, Init init) {
@@ -26,22 +28,23 @@ public record Recipe(String name, Source model, String backend, int threads, lon
      *
      * @param files      text (.txt, .gz) or JSONL with a "text" field; empty: the model's own samples
      * @param characters how many characters of the text to use, from the start; 0 for all
-     * @param length     tokens per window  @param windows how many to sample (0: 128), or at most to use (0: all of the text's)
+     * @param length     tokens per window  @param windows of the text to use at most; 0 for all
+     * @param samples    windows to sample from the model, beside the text's; 0 for none, or 128 where there is no text
      * @param temperature  @param topK  how the model's own text is sampled
      * @param bosShare   share of a text's windows that start with BOS instead of in mid-text, so that a model trained from
      *                   scratch learns to speak from nothing
      */
-    public record Data(List<Path> files, int characters, int length, int windows, double temperature, int topK, double bosShare) {
-        public static final Data DEFAULTS = new Data(List.of(), 0, 256, 0, 1, 0, 0);
+    public record Data(List<Path> files, int characters, int length, int windows, int samples, double temperature, int topK, double bosShare) {
+        public static final Data DEFAULTS = new Data(List.of(), 0, 256, 0, 0, 1, 0, 0);
 
         public Data {
             if (length < 2) throw Fail.usage("length = %d, expected at least 2 tokens", length);
             if (bosShare < 0 || bosShare > 1) throw Fail.usage("bos-share = %s, expected a share in [0, 1]", bosShare);
         }
 
-        /** How many windows are sampled where there is no text. */
-        int samples() {
-            return windows == 0 ? 128 : windows;
+        /** How many windows are sampled. */
+        int sampled() {
+            return samples == 0 && files.isEmpty() ? 128 : samples;
         }
     }
 
@@ -57,7 +60,7 @@ public record Recipe(String name, Source model, String backend, int threads, lon
             if (length < 2) throw Fail.usage("length = %d, expected at least 2 tokens", length);
         }
 
-        int samples() {
+        int sampled() {
             return windows == 0 ? 32 : windows;
         }
     }
@@ -71,7 +74,7 @@ public record Recipe(String name, Source model, String backend, int threads, lon
         }
     }
 
-    public static final Recipe DEFAULTS = new Recipe(null, Source.DEFAULTS, "auto", 0, 1, Path.of("runs"), Data.DEFAULTS, Eval.DEFAULTS,
+    public static final Recipe DEFAULTS = new Recipe(null, Source.DEFAULTS, "auto", Precision.BF16, false, 0, 1, Path.of("runs"), Data.DEFAULTS, Eval.DEFAULTS,
             Save.DEFAULTS, null);
 
     public Recipe {

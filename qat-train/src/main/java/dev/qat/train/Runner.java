@@ -6,6 +6,7 @@ import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.qat.data.AtomicFile;
 import dev.qat.data.HfModelDir;
+import dev.qat.data.HfModelWriter;
 import dev.qat.data.Windows;
 import dev.qat.export.HfOut;
 import dev.qat.method.Methods;
@@ -59,6 +60,9 @@ public final class Runner {
         boolean scratch = recipe.model().init() == Recipe.Init.RANDOM;
         Path model = recipe.model().path();
         try (HfModelDir source = scratch ? HfModelDir.describe(model) : HfModelDir.open(model); Metrics metrics = new Metrics(dir.resolve("metrics.jsonl"))) {
+            // what cannot be run or written is said before the first minute of work, not after the last
+            HfModelWriter.refuseOccupied(dir.resolve("model"), true);
+            Planner.plan(recipe, backend.operand());
             Model student = scratch ? fresh(source) : Model.load(source, backend.memory());
             Model teacher = scratch ? student : Model.load(source, backend.memory());
             Texts texts = Texts.of(recipe, source, teacher, backend, watch);
@@ -92,6 +96,11 @@ public final class Runner {
         double seconds = (System.nanoTime() - start) * 1e-9;
         try (Judge judge = new Judge(backend, run.student(), run.teacher(), heldOut, recipe.eval().batch())) {
             Judge.Quality q = judge.judge();
+            if (!Double.isFinite(q.perplexity()) || !Double.isFinite(q.kl())) {
+                throw Fail.numeric("%s: perplexity = %s, KL = %s on held-out text. %s", name, q.perplexity(), q.kl(), name.equals("fp")
+                        ? "The weights of " + recipe.model().path() + " hold NaN or too large numbers: export the model again."
+                        : "No model was written. Lower this stage's learning rates, or give it more bits.");
+            }
             double bits = run.packed().values().stream().mapToDouble(p -> p.bitsPerWeight()).average().orElse(32);
             rows.add(new Row(name, q.perplexity(), q.kl(), q.top1(), bits, name.equals("fp") ? 0 : seconds));
             watch.say("%-14s perplexity %.4g   KL %.4f   top-1 %.1f%%   %.1f s".formatted(name, q.perplexity(), q.kl(), 100 * q.top1(), rows.getLast().seconds()));

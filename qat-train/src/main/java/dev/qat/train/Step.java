@@ -22,6 +22,7 @@ public final class Step implements AutoCloseable {
     private final boolean record;
     private final Consumer<Tape> body;
     private final Cost cost;
+    private final Backend.Repeated repeated;
 
     public Step(Backend backend, String owner, boolean record, Consumer<Tape> body) {
         this.backend = backend;
@@ -32,6 +33,7 @@ public final class Step implements AutoCloseable {
         this.arena = Arena.of(backend.memory(), owner, cost.arenaBytes);
         this.slab = backend.memory().slabs().get(before).address();
         this.tape = new Tape(backend, arena);
+        this.repeated = backend.repeated(this::once);
     }
 
     /** Runs the body once on shapes. */
@@ -40,6 +42,7 @@ public final class Step implements AutoCloseable {
         Tape shape = new Tape(meter.backend(), Arena.counting());
         shape.begin(record);
         body.accept(shape);
+        shape.begin(false);
         return new Cost(shape.arena().peak(), meter.flop(), meter.bytes(), shape.arena().peakTable(), meter.costs());
     }
 
@@ -51,13 +54,19 @@ public final class Step implements AutoCloseable {
         return tape;
     }
 
-    public void run() {
+    private void once() {
         tape.begin(record);
         body.accept(tape);
     }
 
+    /** One step; on a device that records steps, the body's Java code runs only until it is recorded. */
+    public void run() {
+        repeated.run();
+    }
+
     @Override
     public void close() {
+        repeated.close();
         backend.memory().free(slab);
     }
 }

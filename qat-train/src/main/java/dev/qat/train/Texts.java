@@ -24,26 +24,40 @@ record Texts(Windows train, Windows heldOut, String description) {
     private static final int BATCH = 64;
 
     static Texts of(Recipe r, HfModelDir source, Model teacher, Backend backend, Watch watch) {
-        boolean samples = r.data().files().isEmpty() || r.eval().files().isEmpty();
+        boolean samples = r.data().sampled() > 0 || r.eval().files().isEmpty();
         if (samples && r.model().init() == Recipe.Init.RANDOM) {
             throw Fail.usage("a model with random weights has nothing to say: give data.files and eval.files");
         }
-        Windows train = r.data().files().isEmpty()
-                ? sampled(r, source, teacher, backend, watch, "sampling training text", 0, r.data().samples(), r.data().length())
-                : limited(cut(r, ids(source, r.data().files(), 0, r.data().characters(), teacher.config.V()), source.specialIds().bos()), r.data().windows());
+        Windows train = training(r, source, teacher, backend, watch);
         if (!r.eval().files().isEmpty()) {
             int[] ids = ids(source, r.eval().files(), r.eval().skip(), 0, teacher.config.V());
             Windows held = limited(Windows.evaluation(ids, r.eval().length()), r.eval().windows());
             return new Texts(train, held, "%s, windows of %d".formatted(r.eval().files(), r.eval().length()));
         }
-        Windows held = sampled(r, source, teacher, backend, watch, "sampling held-out text", r.data().samples(), r.eval().samples(), r.eval().length());
+        Windows held = sampled(r, source, teacher, backend, watch, "sampling held-out text", r.data().sampled(), r.eval().sampled(), r.eval().length());
         return new Texts(train, held, "%d fresh samples of the model's own, %d tokens each".formatted(held.count(), held.length()));
     }
 
-    /** The training windows where they can be known without a model, else blank ones of the same number and length. */
-    static Windows trainingShape(Recipe r, HfModelDir source, int V) {
-        if (r.data().files().isEmpty()) return blank(r.data().samples(), r.data().length());
+    /** The text's windows, then the sampled ones. */
+    private static Windows training(Recipe r, HfModelDir source, Model teacher, Backend backend, Watch watch) {
+        List<Windows> parts = new ArrayList<>();
+        if (!r.data().files().isEmpty()) parts.add(text(r, source, teacher.config.V()));
+        if (r.data().sampled() > 0) {
+            parts.add(sampled(r, source, teacher, backend, watch, "sampling training text", 0, r.data().sampled(), r.data().length()));
+        }
+        return Windows.join(parts);
+    }
+
+    private static Windows text(Recipe r, HfModelDir source, int V) {
         return limited(cut(r, ids(source, r.data().files(), 0, r.data().characters(), V), source.specialIds().bos()), r.data().windows());
+    }
+
+    /** As many windows as a run would have: the text's where it is at hand, blank ones for what would be sampled. */
+    static Windows trainingShape(Recipe r, HfModelDir source, int V) {
+        List<Windows> parts = new ArrayList<>();
+        if (!r.data().files().isEmpty()) parts.add(text(r, source, V));
+        if (r.data().sampled() > 0) parts.add(blank(r.data().sampled(), r.data().length()));
+        return Windows.join(parts);
     }
 
     static Windows blank(int count, int length) {

@@ -1,0 +1,57 @@
+package dev.qat.export;
+
+import dev.qat.data.GgmlType;
+import dev.qat.data.HfModelDir;
+import dev.qat.tensor.Fail;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+
+/** Every export target by its name, and the reader that takes back what it wrote. */
+public final class Exports {
+    /**
+     * @param ends       how GGUF stores the embedding and the head
+     * @param requantize whether GGUF may round the weights again where their lattice does not fit
+     */
+    public record Options(GgmlType ends, boolean requantize) {
+        public static final List<GgmlType> ENDS = List.of(GgmlType.F16, GgmlType.Q8_0, GgmlType.Q6_K);
+        public static final Options DEFAULT = new Options(GgmlType.F16, false);
+
+        public Options {
+            if (!ENDS.contains(ends)) throw Fail.usage("embeddings = %s, expected f16, q8_0 or q6_k", ends.label());
+        }
+    }
+
+    private static final List<GgmlType> GGUF = List.of(GgmlType.F32, GgmlType.F16, GgmlType.Q4_0, GgmlType.Q4_1, GgmlType.Q8_0, GgmlType.TQ1_0, GgmlType.TQ2_0, GgmlType.Q2_0);
+
+    private Exports() {}
+
+    public static List<String> names() {
+        List<String> names = new ArrayList<>(List.of("hf", "gptq", "gptq-v2", "awq", "compressed-tensors"));
+        GGUF.forEach(t -> names.add("gguf:" + t.label()));
+        return names;
+    }
+
+    /** The exporter of a target such as {@code gptq-v2} or {@code gguf:q4_0}. */
+    public static Exporter of(String target, Options options) {
+        if (!names().contains(target)) throw Fail.usage("target '%s' is none of %s", target, String.join(", ", names()));
+        if (options.requantize && !target.startsWith("gguf:")) throw Fail.usage("--requantize is for gguf targets; %s holds the codes as they are or refuses them", target);
+        return switch (target) {
+            case "hf" -> new PlainOut();
+            case "gptq" -> new PackedDirOut(target, _ -> new GptqOut(1));
+            case "gptq-v2" -> new PackedDirOut(target, _ -> new GptqOut(2));
+            case "awq" -> new PackedDirOut(target, _ -> new AwqOut());
+            case "compressed-tensors" -> new PackedDirOut(target, CompressedTensorsOut::of);
+            default -> new GgufOut(GgmlType.named(target.substring("gguf:".length())).orElseThrow(), options.ends, options.requantize);
+        };
+    }
+
+    /** Opens what any target wrote, or somebody else's file of the same formats: a .gguf file or a model directory. */
+    public static Frozen open(Path path) {
+        if (!Files.isDirectory(path)) return GgufIn.open(path);
+        try (HfModelDir dir = HfModelDir.describe(path)) {
+            return PackedIn.isPacked(dir) ? PackedIn.open(path) : FrozenDir.open(path);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+package dev.qat.export;
+
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import dev.qat.model.Model;
+import dev.qat.model.ModelConfig;
+import dev.qat.tensor.Fail;
+import dev.qat.tensor.Memory;
+import dev.qat.tensor.Param;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+
+/**
+ * A finished model as exporters write it and readers give it back, one tensor at a time: a run's student, a directory, a GGUF
+ * file. Tensors have Hugging Face names; {@code P.weight} of a quantized linear P also has a {@link Lattice}.
+ */
+public interface Frozen extends AutoCloseable {
+    ModelConfig config();
+
+    /** A copy of config.json, without quantization_config. */
+    ObjectNode configJson();
+
+    /** The directory that holds the tokenizer's files; empty where there is none. */
+    Optional<Path> tokenizer();
+
+    /** What made this model: method, recipe, versions. */
+    Map<String, String> notes();
+
+    /** The linears (their names without {@code .weight}) that have codes. */
+    List<String> quantized();
+
+    /** The codes of a quantized linear, copied to the host. */
+    Lattice lattice(String linear);
+
+    /** A tensor's values; of a quantized weight (code − zero) · step.   floats (count) */
+    void read(String name, MemorySegment floats);
+
+    @Override
+    void close();
+
+    /** Every tensor's name and shape, in the order of the forward pass. */
+    default Map<String, long[]> shapes() {
+        return Configs.shapes(config());
+    }
+
+    /** The model, plain, in a device's memory. */
+    default Model load(Memory memory) {
+        Model m = new Model(config(), memory);
+        for (Param p : m.params()) {
+            try (Arena arena = Arena.ofConfined()) {
+                MemorySegment floats = arena.allocate(p.value().bytes(), 64);
+                read(p.name(), floats);
+                memory.write(p.value(), floats);
+            }
+        }
+        return m;
+    }
+
+    /** Writes a lattice's weights with the steps given.   floats (O · I) */
+    static void weights(MemorySegment floats, Lattice l, float[] steps) {
+        Fail.unless(floats.byteSize() == 4L * l.rows() * l.cols(), "%s has %d weights, asked for %d", l.name(), (long) l.rows() * l.cols(), floats.byteSize() / 4);
+        float[] row = new float[l.cols()];
+        for (int r = 0; r < l.rows(); r++) {
+            l.weights(row, r, steps);
+            MemorySegment.copy(row, 0, floats, ValueLayout.JAVA_FLOAT_UNALIGNED, 4L * r * l.cols(), row.length);
+        }
+    }
+}

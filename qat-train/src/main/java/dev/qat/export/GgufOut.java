@@ -1,0 +1,206 @@
+package dev.qat.export;
+
+import dev.qat.data.GgmlType;
+import dev.qat.data.GgufWriter;
+import dev.qat.data.GgufWriter.Slot;
+import dev.qat.export.Report.Moved;
+import dev.qat.model.ModelConfig;
+import dev.qat.tensor.Fail;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * Writes a GGUF file for llama.cpp: trained codes into blocks as they are, norms and biases as F32, embedding and head by
+ * choice. Two passes over the linears, one in memory at a time: the first refuses and announces, the second writes.
+ *
+ * <p>With {@code requantize}, linears are rounded again to the target instead, and the report says what moved.
+ */
+final class GgufOut implements Exporter {
+    static final String ROPE = "rope_freqs.weight";
+    private static final int BUFFER = 1 << 20; // bytes written at a time, where rows are shorter
+
+    private final GgmlType target, ends;
+    private final boolean requantize;
+
+    /** @param ends of the embedding and the head */
+    GgufOut(GgmlType target, GgmlType ends, boolean requantize) {
+        this.target = target;
+        this.ends = ends;
+        this.requantize = requantize;
+    }
+
+    /** What becomes of a tensor: its name in the model, its place in the file. */
+    private record Job(String name, Slot slot) {}
+
+    @Override
+    public boolean directory() {
+        return false;
+    }
+
+    @Override
+    public Report write(Path path, Frozen model) {
+        ModelConfig c = model.config();
+        if (target.lattice() && !requantize && model.quantized().isEmpty()) {
+            throw Fail.usage("target gguf:%s: the model has no trained codes; write gguf:f16, or round it with --requantize", target.label());
+        }
+        List<Job> jobs = new ArrayList<>();
+        Map<String, Integer> falls = new LinkedHashMap<>();
+        GgufNames.architecture(c);
+        model.shapes().forEach((name, shape) -> jobs.add(new Job(name, slot(model, name, shape, falls))));
+        List<Slot> slots = new ArrayList<>();
+        float[] rope = GgufMetadata.ropeFactors(c);
+        if (rope != null) slots.add(new Slot(ROPE, GgmlType.F32, rope.length));
+        jobs.forEach(j -> slots.add(j.slot));
+        List<String> remarks = new ArrayList<>();
+        falls.forEach((what, count) -> remarks.add("%d %s stored as %s".formatted(count, count == 1 ? "tensor is" : "tensors are", what)));
+        var metadata = GgufMetadata.of(model, target, remarks);
+        Tally tally = new Tally();
+        try (GgufWriter out = GgufWriter.open(path, metadata, slots)) {
+            if (rope != null) out.write(ROPE, MemorySegment.ofArray(rope));
+            for (Job j : jobs) write(out, model, j, tally);
+            out.finish();
+        }
+        return tally.report(path, slots, remarks);
+    }
+
+    private Slot slot(Frozen model, String name, long[] shape, Map<String, Integer> falls) {
+        String linear = Configs.linear(name);
+        int cols = (int) shape[shape.length - 1];
+        GgmlType type;
+        if (shape.length == 1) type = GgmlType.F32;
+        else if (linear.isEmpty()) type = largestFor(target == GgmlType.F32 ? target : ends, cols);
+        else if (exact(model, linear)) {
+            Lattice l = model.lattice(linear);
+            type = GgufFit.type(target, l, GgufFit.numbers(l));
+        } else if (target.lattice() && requantize && target.rounds()) type = largestFor(target, cols);
+        else type = target.lattice() ? GgmlType.F16 : target;
+        GgmlType wanted = linear.isEmpty() ? ends : target;
+        if (shape.length == 2 && type != wanted && target != GgmlType.F32) {
+            boolean plain = !linear.isEmpty() && !model.quantized().contains(linear) && !requantize;
+            String why = plain ? "they were not quantized" : "rows of %d are no multiple of %d".formatted(cols, wanted.elements);
+            falls.merge("%s instead of %s: %s".formatted(type, wanted, why), 1, Integer::sum);
+        }
+        return shape.length == 1 ? new Slot(GgufNames.of(name), type, shape[0]) : new Slot(GgufNames.of(name), type, cols, shape[0]);
+    }
+
+    private boolean exact(Frozen model, String linear) {
+        return target.lattice() && !requantize && model.quantized().contains(linear);
+    }
+
+    /** The type, or the nearest larger one whose blocks divide a row. */
+    private static GgmlType largestFor(GgmlType type, int cols) {
+        if (cols % type.elements == 0) return type;
+        return cols % GgmlType.Q8_0.elements == 0 ? GgmlType.Q8_0 : GgmlType.F16;
+    }
+
+    private void write(GgufWriter out, Frozen model, Job j, Tally tally) {
+        String linear = Configs.linear(j.name);
+        if (exact(model, linear)) {
+            Lattice l = model.lattice(linear);
+            HalfSteps steps = HalfSteps.of(l);
+            if (j.slot.type() == GgmlType.F32) plain(out, model, j, l, tally);
+            else codes(out, model.config(), j, l, steps, tally);
+            tally.maxScaleMove = Math.max(tally.maxScaleMove, j.slot.type() == GgmlType.F32 ? 0 : steps.maxMove());
+        } else {
+            plain(out, model, j, null, tally);
+        }
+        if (!linear.isEmpty()) tally.linear(j.slot);
+    }
+
+    private void codes(GgufWriter out, ModelConfig c, Job j, Lattice l, HalfSteps steps, Tally tally) {
+        GgmlType type = j.slot.type();
+        int turned = GgufNames.turned(c, j.name), perRow = (int) type.rowBytes(l.cols());
+        int atOnce = Math.clamp(BUFFER / perRow, 1, l.rows());
+        byte[] raw = new byte[atOnce * perRow];
+        int[] q = new int[l.cols()];
+        for (int at = 0; at < l.rows(); at += atOnce) {
+            int rows = Math.min(atOnce, l.rows() - at);
+            for (int i = 0; i < rows; i++) {
+                int row = GgufNames.source(at + i, l.rows(), turned);
+                if (type == GgmlType.Q4_1) l.codes(q, row);
+                else l.whole(q, row);
+                for (int b = 0; b < l.cols() / type.elements; b++) {
+                    int group = row * l.groups() + b * type.elements / l.group();
+                    short m = type == GgmlType.Q4_1 ? minimum(l.zero()[group], steps.values()[group], tally) : 0;
+                    type.encode(raw, i * perRow + b * type.bytes, q, b * type.elements, steps.bits()[group], m);
+                }
+            }
+            out.write(j.slot.name(), MemorySegment.ofArray(raw).asSlice(0, (long) rows * perRow));
+        }
+    }
+
+    /** Q4_1's m = fp16(−zero · d). */
+    static short minimum(float zero, float d, Tally tally) {
+        short m = Float.floatToFloat16(-zero * d);
+        if (tally != null && d != 0) tally.maxOffsetMove = Math.max(tally.maxOffsetMove, Math.abs((Float.float16ToFloat(m) + (double) zero * d) / d));
+        return m;
+    }
+
+    /** A tensor from its values, rounded to the slot's type; {@code l} for a lattice that no block type holds. */
+    private void plain(GgufWriter out, Frozen model, Job j, Lattice l, Tally tally) {
+        GgmlType type = j.slot.type();
+        int cols = (int) j.slot.ne()[0], rows = (int) (j.slot.count() / cols), turned = GgufNames.turned(model.config(), j.name);
+        boolean vector = j.slot.ne().length == 1; // rows of a vector are its elements
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment floats = arena.allocate(4 * j.slot.count(), 64);
+            if (l != null) Frozen.weights(floats, l, l.step());
+            else model.read(j.name, floats);
+            if (vector) rows = cols;
+            int width = vector ? 1 : cols, perRow = (int) type.rowBytes(width);
+            int atOnce = Math.clamp(BUFFER / perRow, 1, rows);
+            byte[] raw = new byte[atOnce * perRow];
+            float[] row = new float[width], back = new float[width];
+            for (int i = 0; i < rows; i++) {
+                MemorySegment.copy(floats, ValueLayout.JAVA_FLOAT, 4L * width * GgufNames.source(i, rows, turned), row, 0, width);
+                int start = i % atOnce * perRow;
+                for (int e = 0, b = start; e < width; e += type.elements, b += type.bytes) {
+                    type.round(raw, b, row, e);
+                    type.decode(back, e, raw, b);
+                }
+                tally.rounded(j.name, row, back);
+                if (i % atOnce == atOnce - 1 || i == rows - 1) out.write(j.slot.name(), MemorySegment.ofArray(raw).asSlice(0, start + perRow));
+            }
+        }
+    }
+
+    /** What the report counts while tensors are written. */
+    final class Tally {
+        double maxScaleMove, maxOffsetMove;
+        private double moved, weights, change, size, linearBits, linearCount;
+
+        void rounded(String name, float[] row, float[] back) {
+            for (int i = 0; i < row.length; i++) {
+                if (!Float.isFinite(back[i])) throw Fail.data("%s holds %s, which the type chosen for it cannot; choose a wider one", name, row[i]);
+            }
+            if (!requantize || Configs.linear(name).isEmpty()) return;
+            weights += row.length;
+            for (int i = 0; i < row.length; i++) {
+                if (row[i] != back[i]) moved++;
+                change += ((double) row[i] - back[i]) * (row[i] - back[i]);
+                size += (double) row[i] * row[i];
+            }
+        }
+
+        void linear(Slot s) {
+            linearBits += 8.0 * s.bytes();
+            linearCount += s.count();
+        }
+
+        Report report(Path path, List<Slot> slots, List<String> remarks) {
+            List<Report.Stored> stored = new ArrayList<>();
+            long bytes = 0;
+            for (Slot s : slots) {
+                stored.add(new Report.Stored(s.name(), s.type().name(), s.count(), s.bytes()));
+                bytes += s.bytes();
+            }
+            Moved m = requantize && weights > 0 ? new Moved(moved / weights, Math.sqrt(change / Math.max(size, Double.MIN_NORMAL))) : null;
+            return new Report("gguf:" + target.label(), path, bytes, linearBits / linearCount, maxScaleMove, maxOffsetMove, m, stored, List.copyOf(remarks));
+        }
+    }
+}

@@ -1,0 +1,49 @@
+package dev.qat.export;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import dev.qat.data.HfModelDir;
+import dev.qat.data.StoredType;
+import dev.qat.tensor.Fail;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.Arrays;
+
+/** A packed model's tensors and settings, each checked before it is believed. */
+record PackedTensors(HfModelDir dir) {
+    /** Fails with a sentence unless the tensor has this dtype and shape. */
+    void expect(String name, StoredType type, long... shape) {
+        var e = dir.entry(name);
+        if (e.dtype() == type && Arrays.equals(e.shape(), shape)) return;
+        throw Fail.data("%s: %s, expected %s%s; quantization_config and tensors disagree, or the format is an older one", dir.dir(), e, type, Arrays.toString(shape));
+    }
+
+    int[] ints(String name) {
+        return dir.bytes(name).toArray(ValueLayout.JAVA_INT_UNALIGNED);
+    }
+
+    float[] floats(String name) {
+        float[] values = new float[Math.toIntExact(dir.entry(name).count())];
+        dir.read(name, MemorySegment.ofArray(values));
+        return values;
+    }
+
+    /** A whole number of quantization_config. */
+    int whole(JsonNode node, String key, int... allowed) {
+        JsonNode v = node.path(key);
+        if (v.isIntegralNumber() && v.canConvertToInt() && (allowed.length == 0 || Arrays.stream(allowed).anyMatch(a -> a == v.intValue()))) return v.intValue();
+        throw Fail.data("%s: quantization_config has %s = %s, expected %s", dir.dir(), key, v, allowed.length == 0 ? "a whole number" : "one of " + Arrays.toString(allowed));
+    }
+
+    /** A config's group for rows of {@code cols}: −1 is the whole row. */
+    int group(int group, long cols, String linear) {
+        if (group == -1) return Math.toIntExact(cols);
+        if (group >= 1 && cols % group == 0) return group;
+        throw Fail.data("%s: group_size = %d does not divide the %d inputs of %s", dir.dir(), group, cols, linear);
+    }
+
+    void expectScales(String name, long... shape) {
+        StoredType type = dir.entry(name).dtype();
+        if (!type.convertible()) throw Fail.data("%s: %s is %s, expected F16, BF16 or F32", dir.dir(), name, type);
+        dir.expect(name, shape);
+    }
+}

@@ -1,0 +1,78 @@
+package dev.qat.train;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import dev.qat.cpu.CpuBackend;
+import dev.qat.cuda.CudaBackend;
+import dev.qat.cuda.Precision;
+import dev.qat.cuda.StandIn;
+import dev.qat.data.Safetensors;
+import dev.qat.method.BlockAp;
+import dev.qat.method.E2eQp;
+import dev.qat.method.Rtn;
+import dev.qat.ops.Backend;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.stream.Collectors;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** One recipe on the CPU and on CUDA (the stand-in, or a device where there is one): the same run, step by step. */
+final class CudaRunTest {
+    @TempDir
+    Path temp;
+
+    private record Outcome(List<JsonNode> steps, Runner.Result result) {}
+
+    private Outcome run(String name, Backend backend) throws Exception {
+        Path model = Files.exists(temp.resolve("model")) ? temp.resolve("model") : TinyModels.write(temp.resolve("model"), backend, 7);
+        Recipe r = new Recipe(name, new Recipe.Source(model, Recipe.Init.LOAD), "cuda", Precision.FP32, false, 2, 3, temp.resolve("runs"),
+                new Recipe.Data(List.of(), 0, 16, 0, 20, 0, 1, 0), new Recipe.Eval(List.of(), 0, 16, 4, 4), Recipe.Save.DEFAULTS,
+                List.of(new Rtn(2, 32), new BlockAp(2, 32, 2, 2, 3e-4, 3e-4, 0.05, true),
+                        new E2eQp(10, 10, 1e-4, 0.3, 0, EndToEnd.Loss.DISTILL, 0, true, false)));
+        Runner.Result result = Runner.run(r, "", Map.of(), backend, Watch.NOBODY);
+        List<JsonNode> steps = new ArrayList<>();
+        for (String line : Files.readAllLines(result.directory().resolve("metrics.jsonl"))) steps.add(new ObjectMapper().readTree(line));
+        return new Outcome(steps, result);
+    }
+
+    @Test
+    void theSameRecipeTakesTheSameStepsOnCudaAsOnTheCpu() throws Exception {
+        Outcome cpu, cuda;
+        try (Backend b = new CpuBackend(2)) {
+            cpu = run("cpu", b);
+        }
+        try (Backend b = new CudaBackend(StandIn.open(), Precision.FP32)) {
+            cuda = run("cuda", b);
+        }
+        assertEquals(60, cpu.steps.size(), "20 steps for each of 2 blocks, 20 end to end");
+        assertEquals(cpu.steps.size(), cuda.steps.size());
+        for (int i = 0; i < cpu.steps.size(); i++) {
+            double a = cpu.steps.get(i).get("train/loss").asDouble(), b = cuda.steps.get(i).get("train/loss").asDouble();
+            assertEquals(a, b, 1e-4 * a, "loss of " + cpu.steps.get(i));
+        }
+        assertTrue(equalCodes(cpu.result, cuda.result) >= 0.999, "codes that agree: " + equalCodes(cpu.result, cuda.result));
+    }
+
+    /** Share of all codes that are the same in both runs. */
+    private static double equalCodes(Runner.Result a, Runner.Result b) {
+        try (Safetensors x = Safetensors.open(a.directory().resolve("model/packed.safetensors"));
+             Safetensors y = Safetensors.open(b.directory().resolve("model/packed.safetensors"))) {
+            long same = 0, all = 0;
+            for (String name : x.names().stream().filter(n -> n.endsWith(".codes")).collect(Collectors.toList())) {
+                byte[] p = x.bytes(name).toArray(java.lang.foreign.ValueLayout.JAVA_BYTE), q = y.bytes(name).toArray(java.lang.foreign.ValueLayout.JAVA_BYTE);
+                for (int i = 0; i < p.length; i++) {
+                    for (int k = 0; k < 8; k += 2) if ((p[i] >> k & 3) == (q[i] >> k & 3)) same++;
+                    all += 4;
+                }
+            }
+            return (double) same / all;
+        }
+    }
+}
