@@ -78,7 +78,10 @@ public final class Meter implements InvocationHandler {
             default:
         }
         long start = System.nanoTime();
-        if (behind != null) call(op, args);
+        if (behind != null) {
+            call(op, args);
+            behind.sync(); // a device answers before it is done
+        }
         double seconds = behind == null ? 0 : (System.nanoTime() - start) * 1e-9;
         Cost before = costs.getOrDefault(op.getName(), new Cost(0, 0, 0, 0));
         costs.put(op.getName(), before.plus(flop(op.getName(), args), bytes(args), seconds));
