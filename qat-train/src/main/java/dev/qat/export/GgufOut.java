@@ -23,6 +23,7 @@ import java.util.Map;
  */
 final class GgufOut implements Exporter {
     static final String ROPE = "rope_freqs.weight";
+    private static final double HALF = 1.0 / 1024; // more than a step's rounding to fp16 explains
     private static final int BUFFER = 1 << 20; // bytes written at a time, where rows are shorter
 
     private final GgmlType target, ends;
@@ -181,7 +182,7 @@ final class GgufOut implements Exporter {
             if (!requantize || Configs.linear(name).isEmpty()) return;
             weights += row.length;
             for (int i = 0; i < row.length; i++) {
-                if (row[i] != back[i]) moved++;
+                if (Math.abs(row[i] - back[i]) > HALF * Math.abs(row[i])) moved++;
                 change += ((double) row[i] - back[i]) * (row[i] - back[i]);
                 size += (double) row[i] * row[i];
             }

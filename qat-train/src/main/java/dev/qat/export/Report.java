@@ -19,7 +19,7 @@ public record Report(String target, Path path, long bytes, double bitsPerWeight,
     /** A tensor, its type as the format names it, and its size. */
     public record Stored(String name, String type, long count, long bytes) {}
 
-    /** @param share of the linears' weights that changed  @param rmse of the change, relative to the weights */
+    /** @param share of the linears' weights that changed by more than 1/1024, beyond a step's rounding to fp16  @param rmse of the change, relative to the weights */
     public record Moved(double share, double rmse) {}
 
     /** Bits per parameter of the whole file. */

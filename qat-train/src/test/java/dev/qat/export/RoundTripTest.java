@@ -210,6 +210,29 @@ class RoundTripTest {
     }
 
     @Test
+    void roundedMinimaAreReported() {
+        Tiny tiny = tiny(Tiny.asymmetric(4, 32));
+        Report r = Exports.of("gguf:q4_1", Exports.Options.DEFAULT).write(dir.resolve("m.gguf"), tiny.frozen());
+        assertTrue(r.maxOffsetMove() > 1e-4 && r.maxOffsetMove() < 0.01, "moved " + r.maxOffsetMove());
+        Report none = Exports.of("gguf:q8_0", Exports.Options.DEFAULT).write(dir.resolve("m.gguf"), tiny.frozen());
+        assertEquals(0, none.maxOffsetMove());
+    }
+
+    /** A lattice that the target's own grid happens to contain: only the steps' rounding changes it, and that is not called a move. */
+    @Test
+    void whatStaysIsNotCountedAsMoved() {
+        Tiny tiny = tiny((l, random) -> {
+            Lattice t = Tiny.lattice(l, random, 4, 32, 8, 15);
+            int[] codes = new int[t.rows() * t.cols()];
+            for (int i = 0; i < codes.length; i++) codes[i] = i % 32 == 0 ? 0 : random.nextInt(16); // each block reaches -8
+            return Lattice.of(l.name, 4, 32, t.rows(), t.cols(), codes, t.step(), t.zero());
+        });
+        Report r = Exports.of("gguf:q4_0", new Exports.Options(GgmlType.F16, true)).write(dir.resolve("same.gguf"), tiny.frozen());
+        assertEquals(0, r.moved().share());
+        assertTrue(r.moved().rmse() < 0.001, r.moved().toString());
+    }
+
+    @Test
     void roundingAgainSaysWhatMoves() {
         Tiny tiny = tiny(Tiny.asymmetric(4, 32));
         Report r = Exports.of("gguf:q4_0", new Exports.Options(GgmlType.F16, true)).write(dir.resolve("again.gguf"), tiny.frozen());
