@@ -23,9 +23,10 @@ class Bigram implements CausalLm {
         return Math.log(weight(at, next) / sum);
     }
 
+    /** The last of the likeliest, so that a space is a favourite too: after w. */
     static int favourite(int at) {
         int best = 0;
-        for (int v = 1; v < V; v++) if (weight(at, v) > weight(at, best)) best = v;
+        for (int v = 1; v < V; v++) if (weight(at, v) >= weight(at, best)) best = v;
         return best;
     }
 

@@ -118,15 +118,16 @@ class MultipleChoiceTest {
     @Test
     void lambadaIsRightWhereTheModelWouldSayTheWord() throws IOException {
         String said = "";
-        for (int at = favourite(27); at != 27 && at != 0 && said.length() < 3; at = favourite(at)) said += (char) ('a' + at - 1);
-        assertTrue(!said.isEmpty(), "the model's favourite after a space is a letter");
-        String almost = said.substring(0, said.length() - 1) + (said.endsWith("q") ? "r" : "q");
-        List<Item> items = items(Task.LAMBADA, "{\"text\":\"the one who x " + said + "\"}", "{\"text\":\"it was " + almost + "\"}", "{\"text\":\"a b\"}");
+        for (int at = favourite(27); said.length() < 3; at = favourite(at)) said += (char) ('a' + at - 1);
+        String almost = said.substring(0, 2) + (said.endsWith("q") ? "r" : "q");
+        assertEquals(27, favourite(encode("w")[1]));
+        assertTrue(favourite(encode("x")[1]) != 27);
+        List<Item> items = items(Task.LAMBADA, "{\"text\":\"nobody knows how " + said + "\"}", "{\"text\":\"how " + almost + "\"}", "{\"text\":\"box " + said + "\"}");
         Score s = judge(Task.LAMBADA, items, 3);
-        // the space before the word is scored too
-        boolean space = favourite(encode("x")[1]) == 27;
-        assertArrayEquals(new boolean[] {space, false, favourite(1) == 27 && favourite(27) == 2}, s.right());
-        double mean = (last("the one who x " + said, said.length() + 1) + last("it was " + almost, almost.length() + 1) + last("a b", 2)) / 3;
+        // the space before the word is scored too, so the last one is wrong
+        assertArrayEquals(new boolean[] {true, false, false}, s.right());
+        assertEquals(1 / 3.0, s.acc());
+        double mean = (last("how " + said, 4) + last("how " + almost, 4) + last("box " + said, 4)) / 3;
         assertEquals(Math.exp(-mean), s.targetPerplexity(), 1e-3 * Math.exp(-mean));
     }
 
