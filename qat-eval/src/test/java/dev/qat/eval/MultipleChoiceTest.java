@@ -121,13 +121,13 @@ class MultipleChoiceTest {
         for (int at = favourite(27); said.length() < 3; at = favourite(at)) said += (char) ('a' + at - 1);
         String almost = said.substring(0, 2) + (said.endsWith("q") ? "r" : "q");
         assertEquals(27, favourite(encode("w")[1]));
-        assertTrue(favourite(encode("x")[1]) != 27);
-        List<Item> items = items(Task.LAMBADA, "{\"text\":\"nobody knows how " + said + "\"}", "{\"text\":\"how " + almost + "\"}", "{\"text\":\"box " + said + "\"}");
+        assertTrue(favourite(encode("t")[1]) != 27);
+        List<Item> items = items(Task.LAMBADA, "{\"text\":\"nobody knows how " + said + "\"}", "{\"text\":\"how " + almost + "\"}", "{\"text\":\"cat " + said + "\"}");
         Score s = judge(Task.LAMBADA, items, 3);
-        // the space before the word is scored too, so the last one is wrong
+        // the space before the word is scored too: likely after t, but not the likeliest
         assertArrayEquals(new boolean[] {true, false, false}, s.right());
         assertEquals(1 / 3.0, s.acc());
-        double mean = (last("how " + said, 4) + last("how " + almost, 4) + last("box " + said, 4)) / 3;
+        double mean = (last("how " + said, 4) + last("how " + almost, 4) + last("cat " + said, 4)) / 3;
         assertEquals(Math.exp(-mean), s.targetPerplexity(), 1e-3 * Math.exp(-mean));
     }
 
