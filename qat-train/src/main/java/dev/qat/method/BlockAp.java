@@ -2,6 +2,7 @@ package dev.qat.method;
 
 import dev.qat.train.AdamW;
 import dev.qat.train.Blockwise;
+import dev.qat.train.Part;
 import dev.qat.train.Run;
 import dev.qat.train.Schedule;
 import dev.qat.train.Stage;
@@ -12,10 +13,11 @@ import dev.qat.train.Stage;
  *
  * @param weightRate of weights and norm gains; 0 takes the official 2e-5 at 2 bits, else 1e-5
  * @param scaleRate  of steps and zero points  @param floor the last rate as a share of the first
+ * @param windows the windows to train on: all, the user's text, or the model's own samples
  * @param shuffle    draws the batches of every epoch in a new order; the official code always takes the text's
  */
-public record BlockAp(int bits, int group, int epochs, int batch, double weightRate, double scaleRate, double floor, boolean shuffle) implements Stage {
-    public static final BlockAp DEFAULTS = new BlockAp(4, 64, 2, 2, 0, 1e-4, 0.05, false);
+public record BlockAp(int bits, int group, int epochs, int batch, double weightRate, double scaleRate, double floor, Part windows, boolean shuffle) implements Stage {
+    public static final BlockAp DEFAULTS = new BlockAp(4, 64, 2, 2, 0, 1e-4, 0.05, Part.ALL, false);
 
     public BlockAp {
         Bits.check(bits);
@@ -28,6 +30,6 @@ public record BlockAp(int bits, int group, int epochs, int batch, double weightR
         run.reset();
         double rate = weightRate > 0 ? weightRate : bits == 2 ? 2e-5 : 1e-5;
         Blockwise.train(run, "block-ap", new Blockwise.Config(bits, group, epochs, batch, rate, scaleRate,
-                new Schedule(Schedule.Shape.COSINE, 0, floor), AdamW.Config.DEFAULTS, shuffle));
+                new Schedule(Schedule.Shape.COSINE, 0, floor), AdamW.Config.DEFAULTS, windows, shuffle));
     }
 }

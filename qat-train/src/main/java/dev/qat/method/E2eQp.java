@@ -6,6 +6,7 @@ import dev.qat.tensor.PackedWeight;
 import dev.qat.tensor.Param;
 import dev.qat.train.AdamW;
 import dev.qat.train.EndToEnd;
+import dev.qat.train.Part;
 import dev.qat.train.Run;
 import dev.qat.train.Schedule;
 import dev.qat.train.Stage;
@@ -19,10 +20,11 @@ import java.util.List;
  * @param loss    cross-entropy on the text as in the paper, or distill: KL to the full-precision model, which keeps the
  *                model's behaviour instead of adapting it to the text
  * @param hard    weight of the cross-entropy that is added to a distillation
+ * @param windows the windows to train on: all, the user's text, or the model's own samples
  */
-public record E2eQp(int epochs, int batch, double rate, double maxNorm, double warmup, EndToEnd.Loss loss, double hard, boolean shuffle,
+public record E2eQp(int epochs, int batch, double rate, double maxNorm, double warmup, EndToEnd.Loss loss, double hard, Part windows, boolean shuffle,
                     boolean recompute) implements Stage {
-    public static final E2eQp DEFAULTS = new E2eQp(1, 8, 0, 0.3, 0, EndToEnd.Loss.CROSS_ENTROPY, 0, false, false);
+    public static final E2eQp DEFAULTS = new E2eQp(1, 8, 0, 0.3, 0, EndToEnd.Loss.CROSS_ENTROPY, 0, Part.ALL, false, false);
 
     public E2eQp {
         Positive.check("epochs", epochs);
@@ -37,6 +39,6 @@ public record E2eQp(int epochs, int batch, double rate, double maxNorm, double w
         double peak = rate > 0 ? rate : bits == 2 ? 2e-5 : 1e-5;
         EndToEnd.train(run, "e2e-qp", List.of(new AdamW.Group(steps, peak, 0)), new EndToEnd.Config(epochs, batch,
                 new Schedule(Schedule.Shape.COSINE, warmup, 0), peak, new AdamW.Config(0.9, 0.999, 1e-8, maxNorm), loss,
-                new Divergence(false, 0, (float) hard, 1), shuffle, recompute));
+                new Divergence(false, 0, (float) hard, 1), windows, shuffle, recompute));
     }
 }

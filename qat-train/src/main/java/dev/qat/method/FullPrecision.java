@@ -4,6 +4,7 @@ import dev.qat.ops.Divergence;
 import dev.qat.tensor.Param;
 import dev.qat.train.AdamW;
 import dev.qat.train.EndToEnd;
+import dev.qat.train.Part;
 import dev.qat.train.Run;
 import dev.qat.train.Schedule;
 import dev.qat.train.Stage;
@@ -27,6 +28,6 @@ public record FullPrecision(int epochs, int batch, double rate, double decay, do
         for (Param p : run.student().params()) (p.value().dims().length > 1 ? matrices : vectors).add(p);
         EndToEnd.train(run, "full-precision", List.of(new AdamW.Group(matrices, rate, decay), new AdamW.Group(vectors, rate, 0)),
                 new EndToEnd.Config(epochs, batch, schedule, rate, new AdamW.Config(0.9, beta2, 1e-8, maxNorm), EndToEnd.Loss.CROSS_ENTROPY,
-                        Divergence.KL, true, recompute));
+                        Divergence.KL, Part.ALL, true, recompute));
     }
 }

@@ -21,7 +21,7 @@ import java.util.List;
 public final class Blockwise {
     /** @param weightRate of weights and norm gains  @param scaleRate of steps and zero points */
     public record Config(int bits, int group, int epochs, int batch, double weightRate, double scaleRate, Schedule schedule,
-                         AdamW.Config adam, boolean shuffle) {}
+                         AdamW.Config adam, Part windows, boolean shuffle) {}
 
     private final Run run;
     private final Config c;
@@ -37,7 +37,7 @@ public final class Blockwise {
         this.run = run;
         this.c = c;
         this.memory = run.backend().memory();
-        this.windows = run.windows();
+        this.windows = run.windows(c.windows);
         this.batches = windows.count() / c.batch;
         if (batches == 0) throw dev.qat.tensor.Fail.usage("block-ap: batch = %d, but there are only %d training windows. Lower batch or give more text.", c.batch, windows.count());
         long n = (long) c.batch * windows.length();

@@ -20,24 +20,26 @@ public final class EndToEnd {
      * @param shuffle   draws the windows of every epoch in a new order; else always in the text's
      */
     public record Config(int epochs, int batch, Schedule schedule, double rate, AdamW.Config adam, Loss loss, Divergence divergence,
-                         boolean shuffle, boolean recompute) {}
+                         Part windows, boolean shuffle, boolean recompute) {}
 
     private static final int CHUNK = 512;
 
     private final Run run;
     private final Config c;
+    private final Windows windows;
     private final Tensor ids, targets, loss;
     private final Positions at;
 
     private EndToEnd(Run run, Config c) {
         this.run = run;
         this.c = c;
+        this.windows = run.windows(c.windows);
         Memory m = run.backend().memory();
-        long n = (long) c.batch * run.windows().length();
+        long n = (long) c.batch * windows.length();
         ids = m.tensor("ids", DType.I32, n);
         targets = m.tensor("targets", DType.I32, n);
         loss = m.tensor("loss", 1);
-        at = run.student().positions(c.batch, run.windows().length());
+        at = run.student().positions(c.batch, windows.length());
     }
 
     public static void train(Run run, String stage, List<AdamW.Group> groups, Config c) {
@@ -50,7 +52,7 @@ public final class EndToEnd {
     }
 
     private void train(String stage, AdamW adam) {
-        Windows w = run.windows();
+        Windows w = windows;
         int perEpoch = w.count() / c.batch;
         if (perEpoch == 0) throw dev.qat.tensor.Fail.usage("%s: batch = %d, but there are only %d training windows of %d tokens. Lower batch or give more text.",
                 stage, c.batch, w.count(), w.length());

@@ -20,7 +20,7 @@ public final class Planner {
             Backend backend = Meter.shape(operand, memory).backend();
             Model student = new Model(config, memory), teacher = recipe.model().init() == Recipe.Init.RANDOM ? student : new Model(config, memory);
             Plan plan = new Plan();
-            Windows train = Texts.trainingShape(recipe, source, config.V());
+            TrainingSet train = Texts.trainingShape(recipe, source, config.V());
             Run run = Run.planned(recipe, backend, student, teacher, train, plan);
             Windows held = Texts.blank(recipe.eval().sampled(), recipe.eval().length());
             for (Stage stage : recipe.stages()) {

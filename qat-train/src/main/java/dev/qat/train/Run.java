@@ -17,7 +17,7 @@ public final class Run {
     private final Recipe recipe;
     private final Backend backend;
     private final Model student, teacher;
-    private final Windows windows;
+    private final TrainingSet data;
     private final Watch watch;
     private final Metrics metrics;
     private final double peak;
@@ -26,16 +26,16 @@ public final class Run {
     /** Allocations behind the codes in use. */
     private final List<Long> owned = new ArrayList<>();
 
-    Run(Recipe recipe, Backend backend, Model student, Model teacher, Windows windows, Watch watch, Metrics metrics, double peak) {
-        this(recipe, backend, student, teacher, windows, watch, metrics, peak, null);
+    Run(Recipe recipe, Backend backend, Model student, Model teacher, TrainingSet data, Watch watch, Metrics metrics, double peak) {
+        this(recipe, backend, student, teacher, data, watch, metrics, peak, null);
     }
 
-    private Run(Recipe recipe, Backend backend, Model student, Model teacher, Windows windows, Watch watch, Metrics metrics, double peak, Plan plan) {
+    private Run(Recipe recipe, Backend backend, Model student, Model teacher, TrainingSet data, Watch watch, Metrics metrics, double peak, Plan plan) {
         this.recipe = recipe;
         this.backend = backend;
         this.student = student;
         this.teacher = teacher;
-        this.windows = windows;
+        this.data = data;
         this.watch = watch;
         this.metrics = metrics;
         this.peak = peak;
@@ -43,8 +43,8 @@ public final class Run {
     }
 
     /** A run on shapes alone: every loop notes what one of its steps costs, and does none. */
-    static Run planned(Recipe recipe, Backend shape, Model student, Model teacher, Windows windows, Plan plan) {
-        return new Run(recipe, shape, student, teacher, windows, Watch.NOBODY, null, Double.NaN, plan);
+    static Run planned(Recipe recipe, Backend shape, Model student, Model teacher, TrainingSet data, Plan plan) {
+        return new Run(recipe, shape, student, teacher, data, Watch.NOBODY, null, Double.NaN, plan);
     }
 
     /** Where costs are noted when nothing is to be done; null in a run that works. */
@@ -68,9 +68,9 @@ public final class Run {
         return teacher;
     }
 
-    /** The training windows. */
-    public Windows windows() {
-        return windows;
+    /** The training windows a stage asks for. */
+    public Windows windows(Part part) {
+        return data.part(part);
     }
 
     public Watch watch() {

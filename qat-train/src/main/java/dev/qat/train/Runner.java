@@ -111,7 +111,7 @@ public final class Runner {
         ObjectNode result = JSON.createObjectNode();
         result.put("model", recipe.model().path().toString()).put("recipe", recipe.name()).put("seed", recipe.seed());
         result.put("backend", backend.name()).put("held_out", texts.description());
-        result.put("train_windows", texts.train().count()).put("window_length", texts.train().length());
+        result.put("train_windows", texts.train().all().count()).put("window_length", texts.train().all().length());
         result.set("versions", JSON.<JsonNode>valueToTree(versions));
         result.put("seconds", seconds);
         ArrayNode stages = result.putArray("stages");

@@ -20,7 +20,7 @@ import java.util.List;
  *
  * @param description where the held-out windows come from, in words
  */
-record Texts(Windows train, Windows heldOut, String description) {
+record Texts(TrainingSet train, Windows heldOut, String description) {
     private static final int BATCH = 64;
 
     static Texts of(Recipe r, HfModelDir source, Model teacher, Backend backend, Watch watch) {
@@ -28,7 +28,7 @@ record Texts(Windows train, Windows heldOut, String description) {
         if (samples && r.model().init() == Recipe.Init.RANDOM) {
             throw Fail.usage("a model with random weights has nothing to say: give data.files and eval.files");
         }
-        Windows train = training(r, source, teacher, backend, watch);
+        TrainingSet train = training(r, source, teacher, backend, watch);
         if (!r.eval().files().isEmpty()) {
             int[] ids = ids(source, r.eval().files(), r.eval().skip(), 0, teacher.config.V());
             Windows held = limited(Windows.evaluation(ids, r.eval().length()), r.eval().windows());
@@ -38,14 +38,9 @@ record Texts(Windows train, Windows heldOut, String description) {
         return new Texts(train, held, "%d fresh samples of the model's own, %d tokens each".formatted(held.count(), held.length()));
     }
 
-    /** The text's windows, then the sampled ones. */
-    private static Windows training(Recipe r, HfModelDir source, Model teacher, Backend backend, Watch watch) {
-        List<Windows> parts = new ArrayList<>();
-        if (!r.data().files().isEmpty()) parts.add(text(r, source, teacher.config.V()));
-        if (r.data().sampled() > 0) {
-            parts.add(sampled(r, source, teacher, backend, watch, "sampling training text", 0, r.data().sampled(), r.data().length()));
-        }
-        return Windows.join(parts);
+    private static TrainingSet training(Recipe r, HfModelDir source, Model teacher, Backend backend, Watch watch) {
+        return TrainingSet.of(r.data().files().isEmpty() ? null : text(r, source, teacher.config.V()), r.data().sampled() == 0 ? null
+                : sampled(r, source, teacher, backend, watch, "sampling training text", 0, r.data().sampled(), r.data().length()));
     }
 
     private static Windows text(Recipe r, HfModelDir source, int V) {
@@ -53,11 +48,8 @@ record Texts(Windows train, Windows heldOut, String description) {
     }
 
     /** As many windows as a run would have: the text's where it is at hand, blank ones for what would be sampled. */
-    static Windows trainingShape(Recipe r, HfModelDir source, int V) {
-        List<Windows> parts = new ArrayList<>();
-        if (!r.data().files().isEmpty()) parts.add(text(r, source, V));
-        if (r.data().sampled() > 0) parts.add(blank(r.data().sampled(), r.data().length()));
-        return Windows.join(parts);
+    static TrainingSet trainingShape(Recipe r, HfModelDir source, int V) {
+        return TrainingSet.of(r.data().files().isEmpty() ? null : text(r, source, V), r.data().sampled() == 0 ? null : blank(r.data().sampled(), r.data().length()));
     }
 
     static Windows blank(int count, int length) {
