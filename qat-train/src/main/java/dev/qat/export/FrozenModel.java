@@ -90,7 +90,7 @@ public final class FrozenModel implements Frozen {
             return;
         }
         if (p == null) floats.fill((byte) 0); // a bias that only config.json's kinds make room for
-        else model.memory().read(floats, p.value());
+        else model.values(p, floats);
         if (name.endsWith(".bias") && packed.containsKey(linear) && packed.get(linear).bias() != null) {
             float[] more = model.memory().floats(packed.get(linear).bias());
             for (int i = 0; i < more.length; i++) {

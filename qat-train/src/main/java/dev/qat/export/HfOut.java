@@ -15,6 +15,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -45,15 +46,25 @@ public final class HfOut {
         config.put("tie_word_embeddings", model.config.tied());
         var options = new HfModelWriter.Options(true, HfModelWriter.Options.DEFAULT.maxShardBytes(), notes);
         try (HfModelWriter out = HfModelWriter.open(target, config, slots, options)) {
+            Map<String, PackedWeight> codes = new HashMap<>();
+            packed.forEach((linear, c) -> codes.put(linear.weight.name(), c));
             for (Param p : model.params()) {
                 try (Arena arena = Arena.ofConfined()) {
-                    out.writeFloats(p.name(), model.values(p, arena));
+                    out.writeFloats(p.name(), codes.containsKey(p.name()) ? weights(codes.get(p.name()), model, arena) : model.values(p, arena));
                 }
             }
             out.copyTokenizer(source.dir());
             if (!packed.isEmpty()) codes(out.file("packed.safetensors"), model, packed.values());
             out.finish();
         }
+    }
+
+    /** What codes stand for. */
+    private static MemorySegment weights(PackedWeight codes, Model model, Arena arena) {
+        Lattice l = Lattice.of(codes, model.memory());
+        MemorySegment floats = arena.allocate(4 * codes.rows() * codes.cols(), 64);
+        Frozen.weights(floats, l, l.step());
+        return floats;
     }
 
     private void codes(Path file, Model model, Iterable<PackedWeight> packed) {

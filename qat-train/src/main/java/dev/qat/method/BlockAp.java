@@ -26,6 +26,11 @@ public record BlockAp(int bits, int group, int epochs, int batch, double weightR
     }
 
     @Override
+    public boolean streams() {
+        return true;
+    }
+
+    @Override
     public void run(Run run) {
         run.reset();
         double rate = weightRate > 0 ? weightRate : bits == 2 ? 2e-5 : 1e-5;

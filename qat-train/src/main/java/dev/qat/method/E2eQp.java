@@ -32,6 +32,11 @@ public record E2eQp(int epochs, int batch, double rate, double maxNorm, double w
     }
 
     @Override
+    public boolean streams() {
+        return true;
+    }
+
+    @Override
     public void run(Run run) {
         if (run.packed().isEmpty()) throw Fail.usage("e2e-qp trains the steps of frozen codes: put rtn or block-ap before it in stages");
         List<Param> steps = run.packed().values().stream().map(p -> new Param(p.step().name, Param.Kind.SCALE, p.step())).toList();

@@ -1,5 +1,9 @@
 package dev.qat.method;
 
+import dev.qat.model.Block;
+import dev.qat.model.Model;
+import dev.qat.tensor.DType;
+import dev.qat.train.Packing;
 import dev.qat.train.Run;
 import dev.qat.train.Stage;
 
@@ -16,10 +20,24 @@ public record Rtn(int bits, int group) implements Stage {
     }
 
     @Override
+    public boolean streams() {
+        return true;
+    }
+
+    @Override
     public void run(Run run) {
         run.reset();
-        var quantizers = GroupAffine.install(run.backend(), "steps", run.student().linears(), bits, group);
-        run.use(quantizers, GroupAffine.freeze(run.backend(), quantizers));
-        GroupAffine.free(run.backend().memory(), quantizers);
+        Model student = run.student();
+        try (Packing packing = new Packing(run)) {
+            for (Block block : student.blocks()) {
+                student.bring(block, DType.F32);
+                var quantizers = GroupAffine.install(run.backend(), "steps of block " + block.index, block.linears(), bits, group);
+                run.use(block.linears(), GroupAffine.freeze(run.backend(), quantizers));
+                GroupAffine.free(run.backend().memory(), quantizers);
+                student.release(block);
+                packing.park();
+            }
+            packing.use();
+        }
     }
 }

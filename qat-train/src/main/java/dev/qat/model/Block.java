@@ -3,7 +3,9 @@ package dev.qat.model;
 import dev.qat.ops.Heads;
 import dev.qat.ops.Ops;
 import dev.qat.ops.Tape;
+import dev.qat.tensor.DType;
 import dev.qat.tensor.Param;
+import dev.qat.tensor.Param.Kind;
 import dev.qat.tensor.Tensor;
 import java.util.ArrayList;
 import java.util.List;
@@ -20,22 +22,35 @@ public final class Block {
     public final Site keySite = new Site(), valueSite = new Site();
     private final ModelConfig c;
 
-    Block(ModelConfig c, int index, Slab slab) {
+    /** A block whose parameters have shapes and no memory yet. */
+    Block(ModelConfig c, int index) {
         this.c = c;
         this.index = index;
         String at = "model.layers." + index + ".", attn = at + "self_attn.", mlp = at + "mlp.";
         int qo = c.H() * c.D(), kv = c.K() * c.D();
-        q = slab.linear(attn + "q_proj", qo, c.C(), c.qkvBias());
-        k = slab.linear(attn + "k_proj", kv, c.C(), c.qkvBias());
-        v = slab.linear(attn + "v_proj", kv, c.C(), c.qkvBias());
-        o = slab.linear(attn + "o_proj", c.C(), qo, c.outBias());
-        gate = slab.linear(mlp + "gate_proj", c.F(), c.C(), c.mlpBias());
-        up = slab.linear(mlp + "up_proj", c.F(), c.C(), c.mlpBias());
-        down = slab.linear(mlp + "down_proj", c.C(), c.F(), c.mlpBias());
-        norm1 = slab.gain(at + "input_layernorm.weight", c.C());
-        norm2 = slab.gain(at + "post_attention_layernorm.weight", c.C());
-        qNorm = c.qkNorm() ? slab.gain(attn + "q_norm.weight", c.D()) : null;
-        kNorm = c.qkNorm() ? slab.gain(attn + "k_norm.weight", c.D()) : null;
+        q = linear(attn + "q_proj", qo, c.C(), c.qkvBias());
+        k = linear(attn + "k_proj", kv, c.C(), c.qkvBias());
+        v = linear(attn + "v_proj", kv, c.C(), c.qkvBias());
+        o = linear(attn + "o_proj", c.C(), qo, c.outBias());
+        gate = linear(mlp + "gate_proj", c.F(), c.C(), c.mlpBias());
+        up = linear(mlp + "up_proj", c.F(), c.C(), c.mlpBias());
+        down = linear(mlp + "down_proj", c.C(), c.F(), c.mlpBias());
+        norm1 = gain(at + "input_layernorm.weight", c.C());
+        norm2 = gain(at + "post_attention_layernorm.weight", c.C());
+        qNorm = c.qkNorm() ? gain(attn + "q_norm.weight", c.D()) : null;
+        kNorm = c.qkNorm() ? gain(attn + "k_norm.weight", c.D()) : null;
+    }
+
+    private static Linear linear(String name, long O, long I, boolean bias) {
+        return new Linear(name, absent(name + ".weight", Kind.WEIGHT, O, I), bias ? absent(name + ".bias", Kind.BIAS, O) : null);
+    }
+
+    private static Param gain(String name, long C) {
+        return absent(name, Kind.GAIN, C);
+    }
+
+    static Param absent(String name, Kind kind, long... dims) {
+        return new Param(name, kind, new Tensor(name, DType.F32, 0, dims));
     }
 
     /** x (N, C) → (N, C) for B sequences of T tokens. */
@@ -84,6 +99,22 @@ public final class Block {
         all.addAll(gains());
         for (Linear l : linears()) if (l.bias != null) all.add(l.bias);
         return all;
+    }
+
+    /** The same in the order in which they lie in memory: every weight with its bias, then the gains. */
+    List<Param> layout() {
+        List<Param> all = new ArrayList<>();
+        for (Linear l : linears()) {
+            all.add(l.weight);
+            if (l.bias != null) all.add(l.bias);
+        }
+        all.addAll(gains());
+        return all;
+    }
+
+    /** Whether all weights are in memory. */
+    public boolean resident() {
+        return linears().stream().allMatch(l -> l.weight.resident());
     }
 
     /** Takes every function out of every site. */

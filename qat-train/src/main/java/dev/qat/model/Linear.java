@@ -2,6 +2,7 @@ package dev.qat.model;
 
 import dev.qat.ops.Ops;
 import dev.qat.ops.Tape;
+import dev.qat.tensor.Fail;
 import dev.qat.tensor.Param;
 import dev.qat.tensor.Tensor;
 
@@ -21,6 +22,7 @@ public final class Linear {
 
     /** {@code plus} is added to the product on the way (a residual), or null.   x (N, I) → (N, O) */
     Tensor forward(Tape t, Tensor x, Tensor plus) {
+        Fail.unless(weight.resident() || !weightSite.isEmpty(), "%s is not in memory, and no codes stand for it", weight.name());
         return Ops.linear(t, inputSite.through(t, x), weightSite.through(t, weight.value()), bias == null ? null : bias.value(), plus);
     }
 

@@ -1,9 +1,11 @@
 package dev.qat.model;
 
 import dev.qat.data.HfModelDir;
+import dev.qat.data.StoredType;
 import dev.qat.ops.Ops;
 import dev.qat.ops.Philox;
 import dev.qat.ops.Tape;
+import dev.qat.tensor.DType;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.Param;
@@ -13,12 +15,30 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.stream.Collectors;
 
-/** A decoder-only language model: embedding, blocks, final norm, head. It never knows which method is at work in its sites. */
+/**
+ * A decoder-only language model: embedding, blocks, final norm, head. It never knows which method is at work in its sites.
+ *
+ * <p>A model that is {@link #open}ed brings blocks into memory when they are asked for and lets them go again: what only computes
+ * lies in the type products read, what trains as an fp32 master. A model and its {@link #twin} share embedding, norm and head
+ * until one of them trains.
+ */
 public final class Model {
+    /** Where values come from, whenever they are asked for. */
+    @FunctionalInterface
+    public interface Source {
+        /** Nothing behind the shapes, which is all a plan needs. */
+        Source NOTHING = (_, _) -> {};
+
+        /** Fills a parameter that has memory. */
+        void read(Memory memory, Param p);
+    }
+
     public final ModelConfig config;
     public final Param embedding;   // (V, C)
     public final Param norm;        // (C)
@@ -26,41 +46,86 @@ public final class Model {
     public final Param head;
     private final List<Block> blocks = new ArrayList<>();
     private final Memory memory;
+    private final Source source;
+    private final DType frozen;
     private final Tensor rope;
+    /** Where each block's allocation begins. */
+    private final Map<Block, Long> slabs = new HashMap<>();
+    /** Where the allocation of embedding, head and norm begins, and whether they are also another model's. */
+    private long ends;
+    private boolean shared;
 
-    /** Reserves the memory of a model without filling it, which is all a plan needs. */
+    /** All of a model in memory, fp32 and not filled. */
     public Model(ModelConfig config, Memory memory) {
+        this(config, memory, null, DType.F32, null);
+        ends(DType.F32);
+        for (Block b : blocks) place(b, DType.F32);
+    }
+
+    private Model(ModelConfig config, Memory memory, Source source, DType frozen, Tensor sharedRope) {
         this.config = config;
         this.memory = memory;
-        Param[] ends = Slab.of(memory, "embedding, head", s -> new Param[] {
-                s.param("model.embed_tokens.weight", Kind.EMBEDDING, config.V(), config.C()),
-                config.tied() ? null : s.param("lm_head.weight", Kind.HEAD, config.V(), config.C()),
-                s.param("model.norm.weight", Kind.GAIN, config.C())});
-        embedding = ends[0];
-        head = config.tied() ? embedding : ends[1];
-        norm = ends[2];
-        for (int i = 0; i < config.layers(); i++) {
-            int index = i;
-            blocks.add(Slab.of(memory, "block %d weights".formatted(i), s -> new Block(config, index, s)));
+        this.source = source;
+        this.frozen = frozen;
+        embedding = Block.absent("model.embed_tokens.weight", Kind.EMBEDDING, config.V(), config.C());
+        head = config.tied() ? embedding : Block.absent("lm_head.weight", Kind.HEAD, config.V(), config.C());
+        norm = Block.absent("model.norm.weight", Kind.GAIN, config.C());
+        for (int i = 0; i < config.layers(); i++) blocks.add(new Block(config, i));
+        if (sharedRope != null) {
+            rope = sharedRope;
+            return;
         }
         rope = memory.tensor("rope", 2, config.context(), config.D() / 2);
         memory.set(rope, Rope.table(config.rope(), config.context(), config.D()));
     }
 
-    /** Reads a Hugging Face directory, fp32. */
+    /** A model whose blocks come from {@code source} when they are wanted; {@code frozen} is the type of what only computes. */
+    public static Model open(ModelConfig config, Source source, Memory memory, DType frozen) {
+        return new Model(config, memory, source, frozen, null).opened();
+    }
+
+    private Model opened() {
+        ends(frozen);
+        for (Param p : ends()) source.read(memory, p);
+        return this;
+    }
+
+    /** The model of a Hugging Face directory, which must stay open for as long as the model lives; every shape is checked now. */
+    public static Model open(HfModelDir dir, Memory memory, DType frozen) {
+        Model m = new Model(config(dir), memory, (to, p) -> read(dir, to, p), frozen, null);
+        m.check(dir);
+        return m.opened();
+    }
+
+    /** Reads all of a Hugging Face directory, fp32. */
     public static Model load(HfModelDir dir, Memory memory) {
-        ModelConfig config = ModelConfig.of(dir.config(), dir.dir().resolve("config.json").toString());
-        boolean tied = config.tied() || !dir.has("lm_head.weight") || !dir.has("model.embed_tokens.weight");
-        ModelConfig actual = config.tied() == tied ? config : new ModelConfig(config.type(), config.V(), config.C(), config.F(), config.layers(),
-                config.H(), config.K(), config.D(), config.eps(), config.rope(), config.context(), tied, config.qkvBias(), config.outBias(), config.mlpBias(), config.qkNorm());
-        Model m = new Model(actual, memory);
-        for (Param p : m.params()) m.read(dir, p);
-        m.refuseLeftovers(dir);
+        Model m = new Model(config(dir), memory);
+        m.check(dir);
+        for (Param p : m.params()) read(dir, memory, p);
         return m;
     }
 
-    /** A tensor that the config does not declare (a bias, a norm) would change what the model computes. */
-    private void refuseLeftovers(HfModelDir dir) {
+    /** The same model once more, of which nothing is in memory but what the two share. */
+    public Model twin() {
+        Model m = new Model(config, memory, source, frozen, rope);
+        m.embedding.place(embedding.value());
+        m.head.place(head.value());
+        m.norm.place(norm.value());
+        shared = true;
+        m.shared = true;
+        return m;
+    }
+
+    private static ModelConfig config(HfModelDir dir) {
+        ModelConfig c = ModelConfig.of(dir.config(), dir.dir().resolve("config.json").toString());
+        boolean tied = c.tied() || !dir.has("lm_head.weight") || !dir.has("model.embed_tokens.weight");
+        return c.tied() == tied ? c : new ModelConfig(c.type(), c.V(), c.C(), c.F(), c.layers(), c.H(), c.K(), c.D(), c.eps(), c.rope(), c.context(), tied,
+                c.qkvBias(), c.outBias(), c.mlpBias(), c.qkNorm());
+    }
+
+    /** Every parameter is there in its shape; and what the config does not declare (a bias, a norm) would change what the model computes. */
+    private void check(HfModelDir dir) {
+        for (Param p : params()) dir.expect(stored(dir, p), p.value().dims());
         Set<String> known = params().stream().map(Param::name).collect(Collectors.toSet());
         for (String name : dir.names()) {
             boolean tied = name.equals("lm_head.weight") || name.equals(embedding.name()), derived = name.endsWith(".rotary_emb.inv_freq");
@@ -70,15 +135,98 @@ public final class Model {
         }
     }
 
-    private void read(HfModelDir dir, Param p) {
-        // a tied matrix may be stored under either name
-        String name = p == embedding && !dir.has(p.name()) ? "lm_head.weight" : p.name();
-        dir.expect(name, p.value().dims());
+    /** A tied matrix may be stored under either name. */
+    private static String stored(HfModelDir dir, Param p) {
+        return p.kind() == Kind.EMBEDDING && !dir.has(p.name()) ? "lm_head.weight" : p.name();
+    }
+
+    private static void read(HfModelDir dir, Memory memory, Param p) {
+        String name = stored(dir, p);
+        Tensor to = p.value();
+        dir.expect(name, to.dims());
         try (Arena arena = Arena.ofConfined()) {
-            MemorySegment floats = arena.allocate(p.value().bytes(), 64);
+            MemorySegment floats = arena.allocate(4 * to.size(), 64);
             dir.read(name, floats);
-            memory.write(p.value(), floats);
+            if (to.type == DType.BF16) {
+                MemorySegment narrow = arena.allocate(to.bytes(), 64);
+                StoredType.BF16.narrow(narrow, floats);
+                floats = narrow;
+            }
+            memory.write(to, floats);
         }
+    }
+
+    // ---- what is in memory -------------------------------------------------------------------------------------------
+
+    private List<Param> ends() {
+        return head == embedding ? List.of(embedding, norm) : List.of(embedding, head, norm);
+    }
+
+    /** Reserves embedding, head and norm. */
+    private void ends(DType type) {
+        ends = Slab.of(memory, "embedding, head", s -> {
+            for (Param p : ends()) p.place(s.place(p, p == norm ? DType.F32 : type));
+            return s;
+        }).address();
+        shared = false;
+    }
+
+    private void place(Block b, DType type) {
+        slabs.put(b, Slab.of(memory, "block %d weights".formatted(b.index), s -> {
+            for (Param p : b.layout()) p.place(s.place(p, p.kind() == Kind.WEIGHT ? type : DType.F32));
+            return s;
+        }).address());
+    }
+
+    /**
+     * Brings a block into memory as its source has it: weights in {@code type}, biases and gains in fp32. One whose weights are
+     * there in that type stays as it is.
+     */
+    public void bring(Block b, DType type) {
+        if (b.resident() && b.q.weight.value().type == type) return;
+        Fail.unless(source != null, "block %d is gone, and there is nowhere to read it from", b.index);
+        forget(b);
+        place(b, type);
+        for (Param p : b.layout()) source.read(memory, p);
+    }
+
+    /** Brings every block that is not there, to compute with. */
+    public void bring() {
+        for (Block b : blocks) if (!b.resident()) bring(b, frozen);
+    }
+
+    /** Everything in fp32 and this model's own, as training needs it; masters that are there keep their values. */
+    public void masters() {
+        if (source == null) return;
+        for (Block b : blocks) bring(b, DType.F32);
+        if (!shared && embedding.value().type == DType.F32) return;
+        if (!shared) memory.free(ends);
+        ends(DType.F32);
+        for (Param p : ends()) source.read(memory, p);
+    }
+
+    /** Gives a block's weights back, since codes stand for them; gains and biases stay. Without a source, everything stays. */
+    public void release(Block b) {
+        if (source == null || !b.resident()) return;
+        List<Param> kept = b.layout().stream().filter(p -> p.kind() != Kind.WEIGHT).toList();
+        long old = slabs.get(b);
+        try (Arena arena = Arena.ofConfined()) {
+            List<MemorySegment> values = kept.stream().map(p -> values(p, arena)).toList();
+            memory.free(old);
+            for (Linear l : b.linears()) l.weight.leave();
+            slabs.put(b, Slab.of(memory, "block %d gains".formatted(b.index), s -> {
+                for (Param p : kept) p.place(s.place(p, DType.F32));
+                return s;
+            }).address());
+            for (int i = 0; i < kept.size(); i++) memory.write(kept.get(i).value(), values.get(i));
+        }
+    }
+
+    /** Gives all of a block back. Without a source, it stays. */
+    public void forget(Block b) {
+        if (source == null || !slabs.containsKey(b)) return;
+        memory.free(slabs.remove(b));
+        for (Param p : b.layout()) p.leave();
     }
 
     /** Fresh weights: normal with standard deviation 0.02, the products that write the residual stream 0.02 / √(2 · layers). */
@@ -131,7 +279,7 @@ public final class Model {
 
     /** Positions of B sequences of T tokens, kept for as long as they are needed. */
     public Positions positions(int B, int T) {
-        Tensor p = memory.tensor("positions", dev.qat.tensor.DType.I32, (long) B * T);
+        Tensor p = memory.tensor("positions", DType.I32, (long) B * T);
         int[] at = new int[B * T];
         for (int i = 0; i < at.length; i++) at[i] = i % T;
         memory.set(p, at);
@@ -152,13 +300,32 @@ public final class Model {
     public Tensor hidden(Tape t, Tensor ids, Positions at, boolean keep) {
         Tensor x = embed(t, ids);
         for (Block b : blocks) x = t.segment(x, keep, in -> b.forward(t, in, at));
+        return normed(t, x);
+    }
+
+    /** The final norm. */
+    public Tensor normed(Tape t, Tensor x) {
         return Ops.rmsnorm(t, x, norm.value(), config.eps());
     }
 
-    /** A host copy of a parameter's values. */
+    /** A host copy of a parameter's values, fp32. */
     public MemorySegment values(Param p, Arena arena) {
         MemorySegment out = arena.allocate(ValueLayout.JAVA_FLOAT, p.value().size());
-        memory.read(out, p.value());
+        values(p, out);
         return out;
+    }
+
+    /** Copies a parameter's values to the host.   floats (size) */
+    public void values(Param p, MemorySegment floats) {
+        Fail.unless(p.resident(), "%s is not in memory", p.name());
+        if (p.value().type == DType.F32) {
+            memory.read(floats, p.value());
+            return;
+        }
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment narrow = arena.allocate(p.value().bytes(), 64);
+            memory.read(narrow, p.value());
+            StoredType.BF16.widen(floats, narrow);
+        }
     }
 }

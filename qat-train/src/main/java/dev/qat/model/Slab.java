@@ -21,6 +21,11 @@ public final class Slab {
         this.base = base;
     }
 
+    /** Where the slab begins: what is freed to free it. */
+    public long address() {
+        return base;
+    }
+
     /** Runs {@code parts} once to count its bytes and once more on memory of that size. */
     public static <T> T of(Memory memory, String owner, Function<Slab, T> parts) {
         Slab count = new Slab(ALIGN);
@@ -29,16 +34,19 @@ public final class Slab {
     }
 
     public Param param(String name, Kind kind, long... dims) {
-        Tensor t = new Tensor(name, DType.F32, base + top, dims);
+        return new Param(name, kind, tensor(name, DType.F32, dims));
+    }
+
+    /** A tensor of this slab. */
+    public Tensor tensor(String name, DType type, long... dims) {
+        Tensor t = new Tensor(name, type, base + top, dims);
         top += (t.bytes() + ALIGN - 1) / ALIGN * ALIGN;
-        return new Param(name, kind, t);
+        return t;
     }
 
-    Param gain(String name, long C) {
-        return param(name, Kind.GAIN, C);
+    /** The place of a parameter that is already known. */
+    Tensor place(Param p, DType type) {
+        return tensor(p.name(), type, p.value().dims());
     }
 
-    Linear linear(String name, long O, long I, boolean bias) {
-        return new Linear(name, param(name + ".weight", Kind.WEIGHT, O, I), bias ? param(name + ".bias", Kind.BIAS, O) : null);
-    }
 }

@@ -16,7 +16,8 @@ import java.util.List;
 
 /**
  * Reconstructs one block after the other: the block's input comes from the already quantized prefix, its target from the
- * full-precision one (EfficientQAT's Block-AP, arXiv 2407.11062 §3.2). Both chains of activations are kept on the host.
+ * full-precision one (EfficientQAT's Block-AP, arXiv 2407.11062 §3.2). Both chains of activations are kept on the host, and
+ * the device holds one block: its weights come from the source, its codes go to the host.
  */
 public final class Blockwise {
     /** @param weightRate of weights and norm gains  @param scaleRate of steps and zero points */
@@ -25,6 +26,7 @@ public final class Blockwise {
 
     private final Run run;
     private final Config c;
+    private final Packing packing;
     private final Memory memory;
     private final Windows windows;
     private final Tensor x, target, loss;   // (B·T, C), (B·T, C), (1)
@@ -33,8 +35,9 @@ public final class Blockwise {
     private final MemorySegment full, quantized;
     private final int batches;
 
-    private Blockwise(Run run, Config c, Arena host) {
+    private Blockwise(Run run, Config c, Arena host, Packing packing) {
         this.run = run;
+        this.packing = packing;
         this.c = c;
         this.memory = run.backend().memory();
         this.windows = run.windows(c.windows);
@@ -53,13 +56,14 @@ public final class Blockwise {
 
     /** Trains every block and leaves its codes in use. */
     public static void train(Run run, String stage, Config c) {
-        try (Arena host = Arena.ofShared()) {
-            Blockwise b = new Blockwise(run, c, host);
+        try (Arena host = Arena.ofShared(); Packing packing = new Packing(run)) {
+            Blockwise b = new Blockwise(run, c, host, packing);
             b.embed();
             int blocks = run.student().blocks().size();
             try (Watch.Job job = run.watch().job(stage, (long) blocks * c.epochs * b.batches)) {
                 for (Block block : run.student().blocks()) b.train(block, stage, job);
             }
+            b.packing.use();
             for (Tensor t : List.of(b.x, b.target, b.loss, b.at.positions())) b.memory.free(t.address);
         }
     }
@@ -100,6 +104,7 @@ public final class Blockwise {
     }
 
     private void train(Block block, String stage, Watch.Job job) {
+        run.student().bring(block, DType.F32);
         advance(full, block);
         List<GroupAffine> quantizers = GroupAffine.install(run.backend(), "steps of block " + block.index, block.linears(), c.bits, c.group);
         long total = (long) c.epochs * batches;
@@ -119,9 +124,11 @@ public final class Blockwise {
             }, step, loss, 1, x.rows());
             if (run.plan() == null) run.watch().say("block %d: mse %.4g -> %.4g".formatted(block.index, trainer.first(), trainer.last()));
         }
-        run.use(quantizers, GroupAffine.freeze(run.backend(), quantizers));
+        run.use(block.linears(), GroupAffine.freeze(run.backend(), quantizers));
         GroupAffine.free(run.backend().memory(), quantizers);
+        run.student().release(block);
         advance(quantized, block);
+        packing.park();
     }
 
     private List<AdamW.Group> groups(Block block, List<GroupAffine> quantizers) {

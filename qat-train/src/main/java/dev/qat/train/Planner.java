@@ -18,14 +18,19 @@ public final class Planner {
             ModelConfig config = ModelConfig.of(source.config(), source.dir().resolve("config.json").toString());
             ShapeMemory memory = new ShapeMemory(64);
             Backend backend = Meter.shape(operand, memory).backend();
-            Model student = new Model(config, memory), teacher = recipe.model().init() == Recipe.Init.RANDOM ? student : new Model(config, memory);
+            boolean scratch = recipe.model().init() == Recipe.Init.RANDOM;
+            Model student = scratch ? new Model(config, memory) : Model.open(config, Model.Source.NOTHING, memory, operand);
+            Model teacher = scratch ? student : student.twin();
             Plan plan = new Plan();
             TrainingSet train = Texts.trainingShape(recipe, source, config.V());
             Run run = Run.planned(recipe, backend, student, teacher, train, plan);
             Windows held = Texts.blank(recipe.eval().sampled(), recipe.eval().length());
+            Texts.plan(recipe, teacher, backend);
+            Judge judge = new Judge(run, held, recipe.eval().batch());
+            if (!scratch) judge.judge(true);
             for (Stage stage : recipe.stages()) {
-                stage.run(run);
-                new Judge(backend, student, teacher, held, recipe.eval().batch()).close();
+                run.perform(stage);
+                judge.judge(false);
             }
             plan.done(memory.peakSlabs(), memory.peak(), config.parameters());
             return plan;

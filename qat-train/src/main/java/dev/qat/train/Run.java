@@ -1,7 +1,6 @@
 package dev.qat.train;
 
 import dev.qat.data.Windows;
-import dev.qat.method.GroupAffine;
 import dev.qat.model.Linear;
 import dev.qat.model.Model;
 import dev.qat.ops.Backend;
@@ -47,6 +46,11 @@ public final class Run {
         return new Run(recipe, shape, student, teacher, data, Watch.NOBODY, null, Double.NaN, plan);
     }
 
+    /** Whether this run only notes what it would cost: nothing that is computed means anything. */
+    public boolean planned() {
+        return plan != null;
+    }
+
     /** Where costs are noted when nothing is to be done; null in a run that works. */
     Plan plan() {
         return plan;
@@ -64,7 +68,14 @@ public final class Run {
         return student;
     }
 
+    /** The full-precision model, all of it in memory from the first time it is asked for to the end of the stage. */
     public Model teacher() {
+        if (teacher != student) teacher.bring();
+        return teacher;
+    }
+
+    /** The same as it is: its blocks may have to be brought into memory. */
+    Model source() {
         return teacher;
     }
 
@@ -91,31 +102,54 @@ public final class Run {
         return packed;
     }
 
-    /** From here on the weights of these linears, frozen together, are their codes times steps. */
-    public void use(List<GroupAffine> quantizers, List<PackedWeight> codes) {
+    /** Runs a stage of this run. One that does not stream finds every weight of the student in memory, an fp32 master. */
+    void perform(Stage stage) {
+        if (!stage.streams()) student.masters();
+        stage.run(this);
+        if (teacher != student) teacher.blocks().forEach(teacher::forget);
+    }
+
+    /** From here on the weights of these linears are their codes times steps; the steps lie in one allocation, the first one's at its start. */
+    public void use(List<Linear> linears, List<PackedWeight> codes) {
+        List<Long> slabs = new ArrayList<>();
+        for (PackedWeight p : codes) {
+            slabs.add(p.words().address);
+            slabs.add(p.zero().address);
+        }
+        slabs.add(codes.getFirst().step().address);
+        use(linears, codes, slabs);
+    }
+
+    /** The same for codes that lie in allocations of their own kind, which this run frees when it {@link #forget}s them all. */
+    void use(List<Linear> linears, List<PackedWeight> codes, List<Long> slabs) {
         for (int i = 0; i < codes.size(); i++) {
             PackedWeight p = codes.get(i);
-            Linear linear = quantizers.get(i).linear();
+            Linear linear = linears.get(i);
             packed.put(linear, p);
             linear.weightSite.clear();
             linear.weightSite.add((t, w) -> Ops.dequantize(t, p, p.step()));
-            owned.add(p.words().address);
-            owned.add(p.zero().address);
         }
-        owned.add(codes.getFirst().step().address);
+        owned.addAll(slabs);
     }
 
-    /** Forgets all codes: the sites are empty and the weights are the masters again. */
-    public void reset() {
-        student.blocks().forEach(b -> b.clearSites());
+    /** Takes all codes out of use and gives their memory back. */
+    void forget() {
+        packed.keySet().forEach(linear -> linear.weightSite.clear());
         owned.forEach(backend.memory()::free);
         owned.clear();
         packed.clear();
     }
 
-    /** Writes what the codes stand for into the weights, and empties the sites: the plain model that computes the same. */
+    /** Forgets all codes: the sites are empty and the weights are the masters again; those that codes had replaced come from the source. */
+    public void reset() {
+        student.blocks().forEach(b -> b.clearSites());
+        forget();
+    }
+
+    /** Writes what the codes stand for into the weights that are in memory, and empties the sites: the plain model that computes the same. */
     public void bake() {
         packed.forEach((linear, codes) -> {
+            if (!linear.weight.resident()) return;
             backend.dequantize(linear.weight.value(), codes, codes.step());
             linear.weightSite.clear();
         });

@@ -63,8 +63,8 @@ public final class Runner {
             // what cannot be run or written is said before the first minute of work, not after the last
             HfModelWriter.refuseOccupied(dir.resolve("model"), true);
             Planner.plan(recipe, backend.operand());
-            Model student = scratch ? fresh(source) : Model.load(source, backend.memory());
-            Model teacher = scratch ? student : Model.load(source, backend.memory());
+            Model student = scratch ? fresh(source) : Model.open(source, backend.memory(), backend.operand());
+            Model teacher = scratch ? student : student.twin();
             Texts texts = Texts.of(recipe, source, teacher, backend, watch);
             Run run = new Run(recipe, backend, student, teacher, texts.train(), watch, metrics, Peak.measure(backend));
             stages(run, texts.heldOut());
@@ -83,28 +83,26 @@ public final class Runner {
     }
 
     private void stages(Run run, Windows heldOut) {
-        boolean scratch = run.student() == run.teacher();
-        if (!scratch) judge(run, heldOut, "fp", System.nanoTime());
+        Judge judge = new Judge(run, heldOut, recipe.eval().batch());
+        if (run.student() != run.source()) judge(run, judge, "fp", System.nanoTime());
         for (Stage stage : recipe.stages()) {
             long start = System.nanoTime();
-            stage.run(run);
-            judge(run, heldOut, Methods.nameOf(stage), start);
+            run.perform(stage);
+            judge(run, judge, Methods.nameOf(stage), start);
         }
     }
 
-    private void judge(Run run, Windows heldOut, String name, long start) {
+    private void judge(Run run, Judge judge, String name, long start) {
         double seconds = (System.nanoTime() - start) * 1e-9;
-        try (Judge judge = new Judge(backend, run.student(), run.teacher(), heldOut, recipe.eval().batch())) {
-            Judge.Quality q = judge.judge();
-            if (!Double.isFinite(q.perplexity()) || !Double.isFinite(q.kl())) {
-                throw Fail.numeric("%s: perplexity = %s, KL = %s on held-out text. %s", name, q.perplexity(), q.kl(), name.equals("fp")
-                        ? "The weights of " + recipe.model().path() + " hold NaN or too large numbers: export the model again."
-                        : "No model was written. Lower this stage's learning rates, or give it more bits.");
-            }
-            double bits = run.packed().values().stream().mapToDouble(p -> p.bitsPerWeight()).average().orElse(32);
-            rows.add(new Row(name, q.perplexity(), q.kl(), q.top1(), bits, name.equals("fp") ? 0 : seconds));
-            watch.say("%-14s perplexity %.4g   KL %.4f   top-1 %.1f%%   %.1f s".formatted(name, q.perplexity(), q.kl(), 100 * q.top1(), rows.getLast().seconds()));
+        Judge.Quality q = judge.judge(name.equals("fp"));
+        if (!Double.isFinite(q.perplexity()) || !Double.isFinite(q.kl())) {
+            throw Fail.numeric("%s: perplexity = %s, KL = %s on held-out text. %s", name, q.perplexity(), q.kl(), name.equals("fp")
+                    ? "The weights of " + recipe.model().path() + " hold NaN or too large numbers: export the model again."
+                    : "No model was written. Lower this stage's learning rates, or give it more bits.");
         }
+        double bits = run.packed().values().stream().mapToDouble(p -> p.bitsPerWeight()).average().orElse(32);
+        rows.add(new Row(name, q.perplexity(), q.kl(), q.top1(), bits, name.equals("fp") ? 0 : seconds));
+        watch.say("%-14s perplexity %.4g   KL %.4f   top-1 %.1f%%   %.1f s".formatted(name, q.perplexity(), q.kl(), 100 * q.top1(), rows.getLast().seconds()));
     }
 
     private void write(Path dir, HfModelDir source, Texts texts, Map<String, String> versions, double seconds) {

@@ -4,4 +4,12 @@ package dev.qat.train;
 public interface Stage {
     /** Works on {@code run.student()}; what it leaves in the sites is what is judged next. */
     void run(Run run);
+
+    /**
+     * Whether it brings blocks of the student into memory one by one, as it needs them, and lets them go when codes stand for them.
+     * Before one that does not, all of the student is brought into memory as fp32 masters.
+     */
+    default boolean streams() {
+        return false;
+    }
 }

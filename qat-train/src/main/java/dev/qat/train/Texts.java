@@ -47,9 +47,23 @@ record Texts(TrainingSet train, Windows heldOut, String description) {
         return limited(cut(r, ids(source, r.data().files(), 0, r.data().characters(), V), source.specialIds().bos()), r.data().windows());
     }
 
-    /** As many windows as a run would have: the text's where it is at hand, blank ones for what would be sampled. */
+    /** As many windows as a run would have: of the text as many as the recipe allows, else as there are; and blank ones for what would be sampled. */
     static TrainingSet trainingShape(Recipe r, HfModelDir source, int V) {
-        return TrainingSet.of(r.data().files().isEmpty() ? null : text(r, source, V), r.data().sampled() == 0 ? null : blank(r.data().sampled(), r.data().length()));
+        Windows text = r.data().files().isEmpty() ? null : r.data().windows() > 0 ? blank(r.data().windows(), r.data().length()) : text(r, source, V);
+        return TrainingSet.of(text, r.data().sampled() == 0 ? null : blank(r.data().sampled(), r.data().length()));
+    }
+
+    /** What sampling will need: the whole model, and the caches of a batch. */
+    static void plan(Recipe r, Model teacher, Backend backend) {
+        if (r.data().sampled() > 0) plan(r.data().sampled(), r.data().length(), teacher, backend);
+        if (r.eval().files().isEmpty()) plan(r.eval().sampled(), r.eval().length(), teacher, backend);
+    }
+
+    private static void plan(int count, int length, Model teacher, Backend backend) {
+        teacher.bring();
+        try (ModelLm lm = new ModelLm(teacher, backend)) {
+            lm.decoder(Math.min(BATCH, count), Math.min(length + 1, lm.context())).close();
+        }
     }
 
     static Windows blank(int count, int length) {
@@ -61,6 +75,7 @@ record Texts(TrainingSet train, Windows heldOut, String description) {
         int bos = source.specialIds().bos();
         if (bos < 0) throw Fail.data("%s: config.json and generation_config.json name no bos_token_id, so the model cannot be sampled. Give data.files and eval.files.", source.dir());
         Sampling how = new Sampling((float) r.data().temperature(), r.data().topK(), 1, r.seed());
+        teacher.bring();
         try (ModelLm lm = new ModelLm(teacher, backend); Watch.Job job = watch.job(title, count)) {
             List<int[]> rows = SelfSampler.sample(lm, bos, first, count, Math.min(length + 1, lm.context()), BATCH, how, n -> job.step(n, "sequences of %d tokens".formatted(length)));
             return Windows.separate(rows, length);

@@ -1,0 +1,75 @@
+package dev.qat.train;
+
+import dev.qat.model.Linear;
+import dev.qat.model.Slab;
+import dev.qat.tensor.DType;
+import dev.qat.tensor.Memory;
+import dev.qat.tensor.PackedWeight;
+import dev.qat.tensor.Tensor;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.util.ArrayList;
+import java.util.List;
+
+/**
+ * Codes that are made block by block: on the host until all are there, so that the device holds those of one block at a time;
+ * then in the device's memory side by side, so that all steps train in one pass.
+ */
+public final class Packing implements AutoCloseable {
+    /** The codes of one linear on the host; the tensors of {@code shape} are gone. */
+    private record Parked(Linear linear, PackedWeight shape, MemorySegment words, MemorySegment step, MemorySegment zero) {}
+
+    private final Run run;
+    private final Memory memory;
+    private final Arena host = Arena.ofShared();
+    private final List<Parked> parked = new ArrayList<>();
+    private long bytes;
+
+    public Packing(Run run) {
+        this.run = run;
+        this.memory = run.backend().memory();
+    }
+
+    /** Moves the codes in use to the host; the linears that had them have none from here on. */
+    public void park() {
+        run.packed().forEach((linear, p) -> parked.add(new Parked(linear, p, copy(p.words()), copy(p.step()), copy(p.zero()))));
+        run.forget();
+    }
+
+    private MemorySegment copy(Tensor t) {
+        bytes += t.bytes();
+        if (run.planned()) return MemorySegment.NULL;
+        MemorySegment s = host.allocate(t.bytes(), 64);
+        memory.read(s, t);
+        return s;
+    }
+
+    /** Brings all codes back and puts them to use. */
+    public void use() {
+        List<Long> slabs = new ArrayList<>();
+        List<Tensor> words = place("codes", slabs, p -> p.shape.words()), steps = place("steps", slabs, p -> p.shape.step()), zeros = place("zero points", slabs, p -> p.shape.zero());
+        List<Linear> linears = new ArrayList<>();
+        List<PackedWeight> codes = new ArrayList<>();
+        for (int i = 0; i < parked.size(); i++) {
+            Parked p = parked.get(i);
+            memory.write(words.get(i), p.words);
+            memory.write(steps.get(i), p.step);
+            memory.write(zeros.get(i), p.zero);
+            linears.add(p.linear);
+            codes.add(new PackedWeight(p.shape.name(), p.shape.bits(), p.shape.group(), p.shape.cols(), words.get(i), steps.get(i), zeros.get(i), p.shape.bias()));
+        }
+        run.use(linears, codes, slabs);
+        if (run.planned()) run.plan().host("codes of finished blocks", bytes);
+    }
+
+    private List<Tensor> place(String owner, List<Long> slabs, java.util.function.Function<Parked, Tensor> part) {
+        List<Tensor> placed = Slab.of(memory, owner, slab -> parked.stream().map(part).map(t -> slab.tensor(t.name, t.type, t.dims())).toList());
+        slabs.add(placed.getFirst().address);
+        return placed;
+    }
+
+    @Override
+    public void close() {
+        host.close();
+    }
+}
