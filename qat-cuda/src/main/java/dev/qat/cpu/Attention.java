@@ -61,7 +61,7 @@ final class Attention {
         int kv = head / (h.H() / h.K());
         long value = at(v, row, kd, kv, h.D()), keys = s + 4L * TILE * h.T();
         // query heads that share a key head come one after the other, mostly on one thread
-        transpose(keys, at(k, row, kd, kv, h.D()), kd, h.T(), h.D());
+        Blas.transpose(keys, h.T(), at(k, row, kd, kv, h.D()), kd, h.T(), h.D());
         for (int i = 0; i < h.T(); i += TILE) {
             int rows = Math.min(TILE, h.T() - i), cols = i + rows;
             long query = at(q, row + i, hd, head, h.D()), out = at(o, row + i, hd, head, h.D());
@@ -90,15 +90,6 @@ final class Attention {
     private static void scatter(long y, long ystride, long p, long x, long xstride, int rows, int cols, int D) {
         for (int j = 0; j < cols; j += SPAN) {
             Blas.gemm(true, false, Math.min(SPAN, cols - j), D, rows, 1, p + 4L * j, cols, x, xstride, 1, y + 4 * j * ystride, ystride);
-        }
-    }
-
-    /** y (D, T) = xᵀ of x (T, D) strided, in squares that stay in the first cache. */
-    private static void transpose(long y, long x, long stride, int T, int D) {
-        for (int i = 0; i < T; i += L) {
-            for (int d = 0; d < D; d++) {
-                for (int r = i; r < Math.min(T, i + L); r++) put(y + 4 * ((long) d * T + r), get(x + 4 * (r * stride + d)));
-            }
         }
     }
 
@@ -172,8 +163,8 @@ final class Attention {
         long hd = (long) h.H() * h.D(), kd = (long) h.K() * h.D(), row = (long) b * h.T();
         int kv = head / (h.H() / h.K());
         long key = at(k, row, kd, kv, h.D()), p = s, dp = p + 4L * TILE * h.T(), keys = dp + 4L * TILE * h.T(), values = keys + 4L * h.D() * h.T();
-        transpose(keys, key, kd, h.T(), h.D());
-        transpose(values, at(v, row, kd, kv, h.D()), kd, h.T(), h.D());
+        Blas.transpose(keys, h.T(), key, kd, h.T(), h.D());
+        Blas.transpose(values, h.T(), at(v, row, kd, kv, h.D()), kd, h.T(), h.D());
         for (int i = 0; i < h.T(); i += TILE) {
             int rows = Math.min(TILE, h.T() - i), cols = i + rows;
             long query = at(q, row + i, hd, head, h.D()), out = at(o, row + i, hd, head, h.D()), dout = at(dy, row + i, hd, head, h.D());
@@ -193,7 +184,13 @@ final class Attention {
 
     /** p = exp(s − lse) and ds = p · (dp − delta) · scale over the first n columns; zero beyond. */
     private static void scoreRowBack(long p, long dp, float lse, float delta, float scale, int n, int cols) {
-        for (int i = 0; i < n; i += L) {
+        int i = 0;
+        for (; i + L <= n; i += L) {
+            FloatVector e = Lanes.exp(load(p + 4L * i).sub(lse));
+            store(p + 4L * i, e);
+            store(dp + 4L * i, load(dp + 4L * i).sub(delta).mul(e).mul(scale));
+        }
+        if (i < n) {
             VectorMask<Float> k = tail(n - i);
             FloatVector e = Lanes.exp(load(p + 4L * i, k).sub(lse));
             store(p + 4L * i, e, k);

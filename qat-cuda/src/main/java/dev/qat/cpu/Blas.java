@@ -17,7 +17,7 @@ import static java.lang.foreign.ValueLayout.JAVA_LONG;
  */
 final class Blas {
     private static final int ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112;
-    private static final MethodHandle SGEMM, SET_THREADS, CORE;
+    private static final MethodHandle SGEMM, SOMATCOPY, SET_THREADS, CORE;
 
     static {
         try {
@@ -27,6 +27,8 @@ final class Blas {
             SGEMM = linker.downcallHandle(lib.findOrThrow("cblas_sgemm"), FunctionDescriptor.ofVoid(
                     JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_FLOAT, JAVA_LONG, JAVA_INT,
                     JAVA_LONG, JAVA_INT, JAVA_FLOAT, JAVA_LONG, JAVA_INT));
+            SOMATCOPY = linker.downcallHandle(lib.findOrThrow("cblas_somatcopy"), FunctionDescriptor.ofVoid(
+                    JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_FLOAT, JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT));
             SET_THREADS = linker.downcallHandle(lib.findOrThrow("openblas_set_num_threads"), FunctionDescriptor.ofVoid(JAVA_INT));
             CORE = linker.downcallHandle(lib.findOrThrow("openblas_get_corename"), FunctionDescriptor.of(java.lang.foreign.ValueLayout.ADDRESS));
             SET_THREADS.invokeExact(1);
@@ -63,6 +65,15 @@ final class Blas {
                     b, (int) ldb, beta, c, (int) ldc);
         } catch (Throwable e) {
             throw Fail.internal("sgemm %d x %d x %d: %s", m, n, k, e);
+        }
+    }
+
+    /** y (cols, rows) = xᵀ of x (rows, cols), row-major; addresses of fp32, leading dimensions in elements. */
+    static void transpose(long y, long ldy, long x, long ldx, long rows, long cols) {
+        try {
+            SOMATCOPY.invokeExact(ROW_MAJOR, TRANS, (int) rows, (int) cols, 1f, x, (int) ldx, y, (int) ldy);
+        } catch (Throwable e) {
+            throw Fail.internal("somatcopy %d x %d: %s", rows, cols, e);
         }
     }
 }

@@ -15,7 +15,9 @@ final class Threads implements AutoCloseable {
     }
 
     /** How long an idle thread looks for work before it sleeps: ops of a step follow each other within microseconds. */
-    private static final long SPIN_NANOS = 200_000;
+    private static final long IDLE_NANOS = 200_000;
+    /** After so long a waiting thread offers its core to others: on a crowded machine one of them may be the one it waits for. */
+    private static final long SPIN_NANOS = 20_000;
 
     private final int count;
     private final Thread[] helpers;
@@ -61,7 +63,8 @@ final class Threads implements AutoCloseable {
         } catch (Throwable e) {
             failure = e;
         }
-        for (AtomicLong d : done) while (d.get() != job) Thread.onSpinWait();
+        long start = System.nanoTime();
+        for (AtomicLong d : done) while (d.get() != job) pause(start);
         if (failure != null) rethrow();
     }
 
@@ -95,12 +98,17 @@ final class Threads implements AutoCloseable {
     }
 
     private long await(long seen) {
-        long until = System.nanoTime() + SPIN_NANOS;
+        long start = System.nanoTime();
         while (ticket.get() == seen && !closed) {
-            if (System.nanoTime() > until) LockSupport.park(this);
-            else Thread.onSpinWait();
+            if (System.nanoTime() - start > IDLE_NANOS) LockSupport.park(this);
+            else pause(start);
         }
         return ticket.get();
+    }
+
+    private static void pause(long start) {
+        if (System.nanoTime() - start > SPIN_NANOS) Thread.yield();
+        else Thread.onSpinWait();
     }
 
     @Override

@@ -19,13 +19,13 @@ import java.util.Map;
 
 /** The Block-AP step of one random block, timed against its floor: the products at the speed of a large one on the same threads. */
 public final class BlockBench {
-    /** @param gemmFloorMs 3 × the forward products' operations (attention's included) over the measured peak */
+    /** @param gemmFloorMs 3 × the forward products' operations over the measured peak */
     public record Result(double msPerStep, double gemmFloorMs, double gflop, double peakGflops, double ratio, Map<String, Double> msPerOp) {}
 
     public record Shape(int dim, int ffn, int heads, int seq, int batch, int bits, int group, int steps) {}
 
-    /** Steps before the first that counts, and at least so many seconds of them: the JVM compiles while it runs. */
-    private static final int WARMUP = 20, WARMUP_SECONDS = 5;
+    /** Steps before the first that counts, and at least so many seconds of them: the JVM compiles while it runs; the last few in pairs. */
+    private static final int WARMUP = 20, WARMUP_SECONDS = 8, PAIRS = 2;
 
     private BlockBench() {}
 
@@ -51,11 +51,10 @@ public final class BlockBench {
             t.backward();
             adam.update(t.backend());
         };
-        double before = Peak.measure(backend);
-        try (Step step = new Step(backend, "step", true, body)) {
-            double[] ms = time(step, adam, backend, s.steps);
-            double peak = Math.max(before, Peak.measure(backend));
-            return result(ms, peak, forwardFlop(step.cost()), perOp(meter, body, adam));
+        try (Step step = new Step(backend, "step", true, body); Peak peak = new Peak(backend)) {
+            double[] ms = new double[s.steps], product = new double[s.steps];
+            time(step, adam, backend, peak, ms, product);
+            return result(ms, Peak.of(product), forwardFlop(step.cost()), perOp(meter, body, adam));
         }
     }
 
@@ -78,18 +77,20 @@ public final class BlockBench {
         return scales;
     }
 
-    private static double[] time(Step step, AdamW adam, Backend backend, int steps) {
-        double[] ms = new double[steps];
+    /** A step, a product, a step, ..: both sides of the ratio see the same clock. */
+    private static void time(Step step, AdamW adam, Backend backend, Peak peak, double[] ms, double[] product) {
         long begun = System.nanoTime();
-        for (int i = -WARMUP; i < steps; i++) {
-            if (i == 0 && (System.nanoTime() - begun) * 1e-9 < WARMUP_SECONDS) i = -1;
+        for (int i = -WARMUP; i < ms.length; i++) {
+            if (i == -PAIRS && (System.nanoTime() - begun) * 1e-9 < WARMUP_SECONDS) i--;
             long start = System.nanoTime();
             adam.prepare(1);
             step.run();
             backend.sync();
-            if (i >= 0) ms[i] = (System.nanoTime() - start) * 1e-6;
+            double elapsed = (System.nanoTime() - start) * 1e-6, between = i < -PAIRS ? 0 : peak.seconds();
+            if (i < 0) continue;
+            ms[i] = elapsed;
+            product[i] = between;
         }
-        return ms;
     }
 
     private static double forwardFlop(Step.Cost cost) {

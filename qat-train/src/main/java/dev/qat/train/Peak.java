@@ -1,32 +1,62 @@
 package dev.qat.train;
 
 import dev.qat.ops.Backend;
+import dev.qat.tensor.DType;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.Tensor;
 import java.util.Arrays;
-import java.util.List;
 
-/** What "peak" means in this project: the median speed of a 2048³ product on the same device and threads. */
-public final class Peak {
+/**
+ * What "peak" means in this project: the median speed of a 2048³ product of random numbers on the same device and threads.
+ * Take its times between those of what is compared with it, since a processor's clock moves from second to second.
+ */
+public final class Peak implements AutoCloseable {
     private static final int SIZE = 2048, RUNS = 7, WARMUP = 2;
+    private static final double FLOP = 2.0 * SIZE * SIZE * SIZE;
 
-    private Peak() {}
+    private final Backend backend;
+    private final Tensor a, b, y;
 
-    /** Operations per second. */
-    public static double measure(Backend backend) {
+    Peak(Backend backend) {
+        this.backend = backend;
         Memory m = backend.memory();
-        Tensor a = m.tensor("a", SIZE, SIZE), b = m.tensor("b", a.dims()), y = m.tensor("y", a.dims());
-        backend.fill(a, 0.5f);
-        backend.fill(b, 0.25f);
-        double[] seconds = new double[RUNS];
-        for (int i = -WARMUP; i < RUNS; i++) {
-            long start = System.nanoTime();
-            backend.linear(y, a, b, null, null);
-            backend.sync();
-            if (i >= 0) seconds[i] = (System.nanoTime() - start) * 1e-9;
+        a = m.tensor("a", SIZE, SIZE);
+        b = m.tensor("b", SIZE, SIZE);
+        y = m.tensor("y", SIZE, SIZE);
+        Tensor key = m.tensor("key", DType.I32, 4);
+        m.set(key, 1, 2, 3, 4);
+        backend.uniform(a, key);
+        backend.uniform(b, key);
+        m.free(key.address);
+        for (int i = 0; i < WARMUP; i++) seconds();
+    }
+
+    /** How long the product takes just now. */
+    double seconds() {
+        long start = System.nanoTime();
+        backend.linear(y, a, b, null, null);
+        backend.sync();
+        return (System.nanoTime() - start) * 1e-9;
+    }
+
+    /** Operations per second at the median of these times. */
+    static double of(double[] seconds) {
+        double[] sorted = seconds.clone();
+        Arrays.sort(sorted);
+        return FLOP / sorted[sorted.length / 2];
+    }
+
+    /** Operations per second, from a few runs. */
+    public static double measure(Backend backend) {
+        try (Peak peak = new Peak(backend)) {
+            double[] seconds = new double[RUNS];
+            for (int i = 0; i < RUNS; i++) seconds[i] = peak.seconds();
+            return of(seconds);
         }
-        for (Tensor t : List.of(a, b, y)) m.free(t.address);
-        Arrays.sort(seconds);
-        return 2.0 * SIZE * SIZE * SIZE / seconds[RUNS / 2];
+    }
+
+    @Override
+    public void close() {
+        for (Tensor t : new Tensor[] {a, b, y}) backend.memory().free(t.address);
     }
 }
