@@ -10,12 +10,12 @@ import java.security.NoSuchAlgorithmException;
 import java.util.HexFormat;
 
 /** A running SHA-256 over texts, numbers and memory; each text carries its length, so parts cannot run together. */
-final class Sha256 {
+public final class Sha256 {
     private static final int CHUNK = 1 << 26;
 
     private final MessageDigest digest;
 
-    Sha256() {
+    public Sha256() {
         try {
             digest = MessageDigest.getInstance("SHA-256");
         } catch (NoSuchAlgorithmException e) {
@@ -23,31 +23,31 @@ final class Sha256 {
         }
     }
 
-    Sha256 add(String text) {
+    public Sha256 add(String text) {
         byte[] utf8 = text.getBytes(StandardCharsets.UTF_8);
         add(utf8.length);
         digest.update(utf8);
         return this;
     }
 
-    Sha256 add(long number) {
+    public Sha256 add(long number) {
         digest.update(ByteBuffer.allocate(8).order(ByteOrder.LITTLE_ENDIAN).putLong(number).flip());
         return this;
     }
 
     /** Adds native memory or a byte array. */
-    Sha256 add(MemorySegment bytes) {
+    public Sha256 add(MemorySegment bytes) {
         for (long at = 0; at < bytes.byteSize(); at += CHUNK) {
             digest.update(bytes.asSlice(at, Math.min(CHUNK, bytes.byteSize() - at)).asByteBuffer());
         }
         return this;
     }
 
-    byte[] bytes() {
+    public byte[] bytes() {
         return digest.digest();
     }
 
-    String hex() {
+    public String hex() {
         return HexFormat.of().formatHex(bytes());
     }
 }

@@ -120,6 +120,26 @@ public final class AdamW implements AutoCloseable {
         for (Run r : runs) backend.adamw(r.value, r.grad, r.mean, r.square, r.hyper, norm);
     }
 
+    /** A trained parameter beside its two moments: what has to be kept for the next step to be the same. */
+    record State(Param param, Tensor mean, Tensor square) {}
+
+    List<State> state() {
+        return params.stream().map(p -> {
+            long at = (p.value().grad.address - grads.address) / 4;
+            return new State(p, means.view(at, p.value().dims()), squares.view(at, p.value().dims()));
+        }).toList();
+    }
+
+    /** Steps taken so far, which the bias corrections depend on. */
+    long steps() {
+        return steps;
+    }
+
+    /** Goes on as after so many steps; the moments are the caller's to restore. */
+    void steps(long taken) {
+        steps = taken;
+    }
+
     /** The global norm of the last step's gradients; a host read. */
     public double norm() {
         return Math.sqrt(memory.floats(norm)[0]);

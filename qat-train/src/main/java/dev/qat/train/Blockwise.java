@@ -13,6 +13,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 
 /**
  * Reconstructs one block after the other: the block's input comes from the already quantized prefix, its target from the
@@ -58,7 +59,7 @@ public final class Blockwise {
     public static void train(Run run, String stage, Config c) {
         try (Arena host = Arena.ofShared(); Packing packing = new Packing(run)) {
             Blockwise b = new Blockwise(run, c, host, packing);
-            b.embed();
+            b.start();
             int blocks = run.student().blocks().size();
             try (Watch.Job job = run.watch().job(stage, (long) blocks * c.epochs * b.batches)) {
                 for (Block block : run.student().blocks()) b.train(block, stage, job);
@@ -72,9 +73,12 @@ public final class Blockwise {
         return chain.asSlice(batch * x.bytes(), x.bytes());
     }
 
-    /** Both chains start at the embedding. */
+    /** Both chains start at the embedding, unless an earlier process carried them further. */
+    private void start() {
+        if (run.plan() == null && !run.journal().past() && !run.journal().here()) embed();
+    }
+
     private void embed() {
-        if (run.plan() != null) return;
         int[] in = new int[c.batch * windows.length()], out = new int[in.length], rows = new int[c.batch];
         Tensor ids = memory.tensor("ids", DType.I32, in.length);
         for (int i = 0; i < batches; i++) {
@@ -103,9 +107,22 @@ public final class Blockwise {
         }
     }
 
+    /** Brings the chains to where the block trains: its input quantized, its output in full precision. */
+    private void approach(Block block) {
+        Journal journal = run.journal();
+        if (run.plan() == null && journal.here()) {
+            journal.restore("full", full);
+            journal.restore("quantized", quantized);
+        } else {
+            advance(full, block);
+        }
+        if (run.plan() == null) journal.hold(Map.of("full", full, "quantized", quantized));
+    }
+
     private void train(Block block, String stage, Watch.Job job) {
+        boolean past = run.journal().past(); // trained by an earlier process: only its codes are wanted
         run.student().bring(block, DType.F32);
-        advance(full, block);
+        if (!past) approach(block);
         List<GroupAffine> quantizers = GroupAffine.install(run.backend(), "steps of block " + block.index, block.linears(), c.bits, c.group);
         long total = (long) c.epochs * batches;
         try (AdamW adam = new AdamW(run.backend(), groups(block, quantizers), c.adam);
@@ -122,12 +139,15 @@ public final class Blockwise {
                 memory.write(x, window(quantized, b));
                 memory.write(target, window(full, b));
             }, step, loss, 1, x.rows());
-            if (run.plan() == null) run.watch().say("block %d: mse %.4g -> %.4g".formatted(block.index, trainer.first(), trainer.last()));
+            if (run.plan() == null && !past) run.watch().say("block %d: mse %.4g -> %.4g".formatted(block.index, trainer.first(), trainer.last()));
         }
         run.use(block.linears(), GroupAffine.freeze(run.backend(), quantizers));
         GroupAffine.free(run.backend().memory(), quantizers);
         run.student().release(block);
-        advance(quantized, block);
+        if (!past) {
+            run.journal().release();
+            advance(quantized, block);
+        }
         packing.park();
     }
 

@@ -90,6 +90,7 @@ final class Judge {
         double nll = 0, kl = 0, same = 0;
         long tokens = 0;
         for (int i = 0; i < batches; i++) {
+            pause();
             desk.fill(i);
             if (!alone) memory.write(desk.hidden, desk.slice(i));
             step.run();
@@ -128,10 +129,16 @@ final class Judge {
     private void pass(Desk desk, String owner, java.util.function.Consumer<Tape> body) {
         try (Step step = new Step(run.backend(), owner, false, body)) {
             for (int i = 0; i < batches && !run.planned(); i++) {
+                pause();
                 memory.write(desk.hidden, desk.slice(i));
                 step.run();
                 memory.read(desk.slice(i), desk.hidden);
             }
         }
+    }
+
+    /** Between two batches the run may be asked to end. */
+    private void pause() {
+        run.journal().pause("between two stages");
     }
 }

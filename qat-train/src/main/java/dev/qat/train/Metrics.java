@@ -3,22 +3,34 @@ package dev.qat.train;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.qat.tensor.Fail;
-import java.io.BufferedWriter;
+import java.io.BufferedOutputStream;
 import java.io.IOException;
-import java.nio.file.Files;
+import java.io.OutputStream;
+import java.nio.channels.Channels;
+import java.nio.channels.FileChannel;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 
 /** One JSON object per training step, appended to metrics.jsonl: what a plot of the run is made from. */
 public final class Metrics implements AutoCloseable {
     private static final ObjectMapper JSON = new ObjectMapper();
+    /** Nanoseconds after which a line is in the file at the latest when the next one comes, for those who follow it. */
+    private static final long SHOWN = 1_000_000_000L;
 
     private final Path file;
-    private final BufferedWriter out;
+    private final FileChannel channel;
+    private final OutputStream out;
+    private long bytes, shown = System.nanoTime();
 
-    public Metrics(Path file) {
+    /** Goes on after the first {@code keep} bytes of what an earlier process wrote: the rest belongs to steps that are taken again. */
+    public Metrics(Path file, long keep) {
         this.file = file;
         try {
-            out = Files.newBufferedWriter(file);
+            channel = FileChannel.open(file, StandardOpenOption.CREATE, StandardOpenOption.WRITE);
+            bytes = Math.min(keep, channel.size());
+            channel.truncate(bytes).position(bytes);
+            out = new BufferedOutputStream(Channels.newOutputStream(channel), 1 << 16);
         } catch (IOException e) {
             throw Fail.io(e, "cannot write %s: %s. Choose another output directory with output=DIR.", file, e);
         }
@@ -29,20 +41,47 @@ public final class Metrics implements AutoCloseable {
         ObjectNode line = JSON.createObjectNode().put("stage", stage);
         if (block >= 0) line.put("block", block);
         line.put("step", step).put("train/loss", loss).put("train/grad_norm", norm).put("train/lr", rate).put("seconds", seconds);
+        byte[] utf8 = (line + "\n").getBytes(StandardCharsets.UTF_8);
         try {
-            out.write(line.toString());
-            out.newLine();
+            out.write(utf8);
+            bytes += utf8.length;
+            if (System.nanoTime() - shown < SHOWN) return;
+            out.flush();
+            shown = System.nanoTime();
         } catch (IOException e) {
-            throw Fail.io(e, "cannot write %s: %s. Is the disk full?", file, e);
+            throw full(e);
         }
+    }
+
+    /** Bytes written so far; all of them are with the operating system when this returns. */
+    long position() {
+        try {
+            out.flush();
+            return bytes;
+        } catch (IOException e) {
+            throw full(e);
+        }
+    }
+
+    /** Makes what was written durable; may be called from another thread. */
+    void force() {
+        try {
+            channel.force(false);
+        } catch (IOException e) {
+            throw full(e);
+        }
+    }
+
+    private Fail full(IOException e) {
+        return Fail.io(e, "cannot write %s: %s. Is the disk full, or the output directory gone?", file, e);
     }
 
     @Override
     public void close() {
-        try {
-            out.close();
+        try (channel) {
+            out.flush();
         } catch (IOException e) {
-            throw Fail.io(e, "cannot write %s: %s. Is the disk full?", file, e);
+            throw full(e);
         }
     }
 }

@@ -15,7 +15,7 @@ import java.util.List;
  * @param output  the directory of the run; everything it makes lies there
  */
 public record Recipe(String name, Source model, String backend, Precision precision, boolean eager, int threads, long seed, Path output, Data data, Eval eval, Save save,
-                     List<Stage> stages) {
+                     Checkpoint checkpoint, List<Stage> stages) {
     /** @param init load reads the weights; random draws fresh ones for the directory's config.json (training from scratch) */
     public record Source(Path path, Init init) {
         public static final Source DEFAULTS = new Source(null, Init.LOAD);
@@ -74,8 +74,27 @@ public record Recipe(String name, Source model, String backend, Precision precis
         }
     }
 
+    /**
+     * What is kept of an unfinished run, in its directory under checkpoints/.
+     *
+     * @param minutes between two checkpoints; 0 for none by time  @param steps of one loop between two; 0 for none by steps
+     * @param keep    how many of them are kept; 0 keeps nothing at all
+     * @param resume  auto goes on from the newest checkpoint where there is one, must fails where there is none, never begins anew
+     */
+    public record Checkpoint(double minutes, long steps, int keep, Resume resume) {
+        public static final Checkpoint DEFAULTS = new Checkpoint(10, 0, 2, Resume.AUTO);
+
+        public Checkpoint {
+            if (minutes < 0) throw Fail.usage("minutes = %s, expected 0 (never) or more", minutes);
+            if (steps < 0) throw Fail.usage("steps = %d, expected 0 (never) or more", steps);
+            if (keep < 0) throw Fail.usage("keep = %d, expected 0 (none) or more", keep);
+        }
+    }
+
+    public enum Resume { AUTO, NEVER, MUST }
+
     public static final Recipe DEFAULTS = new Recipe(null, Source.DEFAULTS, "auto", Precision.BF16, false, 0, 1, Path.of("runs"), Data.DEFAULTS, Eval.DEFAULTS,
-            Save.DEFAULTS, null);
+            Save.DEFAULTS, Checkpoint.DEFAULTS, null);
 
     public Recipe {
         if (stages != null && stages.isEmpty()) throw Fail.usage("stages is empty, expected at least one");

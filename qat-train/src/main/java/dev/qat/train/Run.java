@@ -19,17 +19,18 @@ public final class Run {
     private final TrainingSet data;
     private final Watch watch;
     private final Metrics metrics;
+    private final Journal journal;
     private final double peak;
     private final Plan plan;
     private final Map<Linear, PackedWeight> packed = new LinkedHashMap<>();
     /** Allocations behind the codes in use. */
     private final List<Long> owned = new ArrayList<>();
 
-    Run(Recipe recipe, Backend backend, Model student, Model teacher, TrainingSet data, Watch watch, Metrics metrics, double peak) {
-        this(recipe, backend, student, teacher, data, watch, metrics, peak, null);
+    Run(Recipe recipe, Backend backend, Model student, Model teacher, TrainingSet data, Watch watch, Metrics metrics, Journal journal, double peak) {
+        this(recipe, backend, student, teacher, data, watch, metrics, journal, peak, null);
     }
 
-    private Run(Recipe recipe, Backend backend, Model student, Model teacher, TrainingSet data, Watch watch, Metrics metrics, double peak, Plan plan) {
+    private Run(Recipe recipe, Backend backend, Model student, Model teacher, TrainingSet data, Watch watch, Metrics metrics, Journal journal, double peak, Plan plan) {
         this.recipe = recipe;
         this.backend = backend;
         this.student = student;
@@ -37,13 +38,14 @@ public final class Run {
         this.data = data;
         this.watch = watch;
         this.metrics = metrics;
+        this.journal = journal;
         this.peak = peak;
         this.plan = plan;
     }
 
     /** A run on shapes alone: every loop notes what one of its steps costs, and does none. */
     static Run planned(Recipe recipe, Backend shape, Model student, Model teacher, TrainingSet data, Plan plan) {
-        return new Run(recipe, shape, student, teacher, data, Watch.NOBODY, null, Double.NaN, plan);
+        return new Run(recipe, shape, student, teacher, data, Watch.NOBODY, null, Journal.none(), Double.NaN, plan);
     }
 
     /** Whether this run only notes what it would cost: nothing that is computed means anything. */
@@ -90,6 +92,11 @@ public final class Run {
 
     public Metrics metrics() {
         return metrics;
+    }
+
+    /** What is kept so that the run can go on after its process died. */
+    Journal journal() {
+        return journal;
     }
 
     /** Operations per second of a large product on this backend, the "peak" that progress lines compare with. */

@@ -1,9 +1,5 @@
 package dev.qat.train;
 
-import com.fasterxml.jackson.databind.JsonNode;
-import com.fasterxml.jackson.databind.ObjectMapper;
-import com.fasterxml.jackson.databind.node.ArrayNode;
-import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.qat.data.AtomicFile;
 import dev.qat.data.HfModelDir;
 import dev.qat.data.HfModelWriter;
@@ -14,66 +10,88 @@ import dev.qat.model.Model;
 import dev.qat.model.ModelConfig;
 import dev.qat.ops.Backend;
 import dev.qat.tensor.Fail;
-import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 
 /** Runs a recipe from model to result: read, train stage by stage, judge after each, write. */
 public final class Runner {
     /** One line of the closing table. */
     public record Row(String name, double perplexity, double kl, double top1, double bitsPerWeight, double seconds) {}
 
-    /** @param heldOut what was judged, in words */
-    public record Result(List<Row> rows, String heldOut, double seconds, Path directory) {}
-
-    private static final ObjectMapper JSON = new ObjectMapper();
+    /** @param heldOut what was judged, in words  @param old whether the run was finished before, and nothing was done now */
+    public record Result(List<Row> rows, String heldOut, double seconds, Path directory, boolean old) {}
 
     private final Recipe recipe;
+    private final RunFiles files;
+    private final Map<String, String> versions;
     private final Backend backend;
     private final Watch watch;
-    private final List<Row> rows = new ArrayList<>();
+    private final Stop stop;
 
-    private Runner(Recipe recipe, Backend backend, Watch watch) {
+    private Runner(Recipe recipe, RunFiles files, Map<String, String> versions, Backend backend, Watch watch, Stop stop) {
         this.recipe = recipe;
+        this.files = files;
+        this.versions = versions;
         this.backend = backend;
         this.watch = watch;
+        this.stop = stop;
     }
 
-    /** @param rendered the resolved recipe as YAML, kept beside the results  @param versions what made them */
+    /** A run that nobody outside stops. */
     public static Result run(Recipe recipe, String rendered, Map<String, String> versions, Backend backend, Watch watch) {
-        Path dir = recipe.directory();
-        try {
-            Files.createDirectories(dir);
-        } catch (IOException e) {
-            throw Fail.io(e, "cannot create %s: %s. Choose a directory you may write to with output=DIR.", dir, e);
-        }
-        AtomicFile.write(dir.resolve("recipe.yaml"), rendered);
-        return new Runner(recipe, backend, watch).run(versions);
+        return run(recipe, rendered, versions, backend, watch, new Stop());
     }
 
-    private Result run(Map<String, String> versions) {
-        long start = System.nanoTime();
-        Path dir = recipe.directory();
+    /**
+     * Begins a run, or goes on with the one whose checkpoints lie in its directory.
+     *
+     * @param rendered the resolved recipe as YAML, kept beside the results  @param versions what made them
+     */
+    public static Result run(Recipe recipe, String rendered, Map<String, String> versions, Backend backend, Watch watch, Stop stop) {
+        try (RunFiles files = RunFiles.open(recipe, watch)) {
+            return new Runner(recipe, files, versions, backend, watch, stop).run(rendered);
+        }
+    }
+
+    private Result run(String rendered) {
+        Path dir = recipe.directory(), model = recipe.model().path();
         boolean scratch = recipe.model().init() == Recipe.Init.RANDOM;
-        Path model = recipe.model().path();
-        try (HfModelDir source = scratch ? HfModelDir.describe(model) : HfModelDir.open(model); Metrics metrics = new Metrics(dir.resolve("metrics.jsonl"))) {
+        try (HfModelDir source = scratch ? HfModelDir.describe(model) : HfModelDir.open(model)) {
             // what cannot be run or written is said before the first minute of work, not after the last
             HfModelWriter.refuseOccupied(dir.resolve("model"), true);
             Planner.plan(recipe, backend.operand());
+            Map<String, String> fingerprint = Fingerprint.of(recipe, rendered, source, versions.getOrDefault("qat", ""));
+            Optional<Result> finished = files.finished(fingerprint);
+            if (finished.isPresent()) return finished.get();
+            Checkpoints.Manifest from = files.resume(fingerprint, environment());
+            AtomicFile.write(dir.resolve("recipe.yaml"), rendered);
             Model student = scratch ? fresh(source) : Model.open(source, backend.memory(), backend.operand());
             Model teacher = scratch ? student : student.twin();
-            Texts texts = Texts.of(recipe, source, teacher, backend, watch);
-            Run run = new Run(recipe, backend, student, teacher, texts.train(), watch, metrics, Peak.measure(backend));
-            stages(run, texts.heldOut());
-            run.bake();
-            new HfOut(source, recipe.save().dtype(), versions).write(dir.resolve("model"), student, run.packed());
-            double seconds = (System.nanoTime() - start) * 1e-9;
-            write(dir, source, texts, versions, seconds);
-            return new Result(rows, texts.description(), seconds, dir);
+            Texts texts = Texts.of(recipe, source, teacher, backend, watch, files.samples(fingerprint, stop));
+            fingerprint.put("data", Fingerprint.windows(texts.train().all(), texts.heldOut()));
+            if (from != null) files.refuseOther(from, fingerprint);
+            try (Metrics metrics = new Metrics(dir.resolve("metrics.jsonl"), from == null ? 0 : from.metrics());
+                 Journal journal = new Journal(recipe.checkpoint(), files.checkpoints(), stop, watch, metrics, fingerprint, environment(), from)) {
+                Run run = new Run(recipe, backend, student, teacher, texts.train(), watch, metrics, journal, watch.reads() ? Peak.measure(backend) : Double.NaN);
+                stages(run, texts.heldOut());
+                run.bake();
+                new HfOut(source, recipe.save().dtype(), versions).write(dir.resolve("model"), student, run.packed());
+                Result result = new Result(journal.rows(), texts.description(), journal.seconds(), dir, false);
+                journal.finish();
+                files.write(result, fingerprint, environment(), backend.name(), texts);
+                return result;
+            }
         }
+    }
+
+    /** What else the bytes depend on: a run may go on elsewhere, but is told. */
+    private Map<String, String> environment() {
+        Map<String, String> all = new LinkedHashMap<>(versions);
+        if (backend.name().equals("cpu")) all.put("threads", String.valueOf(recipe.threads() == 0 ? Runtime.getRuntime().availableProcessors() : recipe.threads()));
+        return all;
     }
 
     private Model fresh(HfModelDir source) {
@@ -84,16 +102,20 @@ public final class Runner {
 
     private void stages(Run run, Windows heldOut) {
         Judge judge = new Judge(run, heldOut, recipe.eval().batch());
-        if (run.student() != run.source()) judge(run, judge, "fp", System.nanoTime());
+        int row = 0;
+        if (run.student() != run.source()) judge(run, judge, "fp", row++);
         for (Stage stage : recipe.stages()) {
-            long start = System.nanoTime();
+            run.journal().stageBegins();
             run.perform(stage);
-            judge(run, judge, Methods.nameOf(stage), start);
+            judge(run, judge, Methods.nameOf(stage), row++);
         }
     }
 
-    private void judge(Run run, Judge judge, String name, long start) {
-        double seconds = (System.nanoTime() - start) * 1e-9;
+    /** Judges what stands now, unless an earlier process did. */
+    private void judge(Run run, Judge judge, String name, int row) {
+        Journal journal = run.journal();
+        if (row < journal.rows().size()) return;
+        double seconds = name.equals("fp") ? 0 : journal.stageSeconds();
         Judge.Quality q = judge.judge(name.equals("fp"));
         if (!Double.isFinite(q.perplexity()) || !Double.isFinite(q.kl())) {
             throw Fail.numeric("%s: perplexity = %s, KL = %s on held-out text. %s", name, q.perplexity(), q.kl(), name.equals("fp")
@@ -101,22 +123,7 @@ public final class Runner {
                     : "No model was written. Lower this stage's learning rates, or give it more bits.");
         }
         double bits = run.packed().values().stream().mapToDouble(p -> p.bitsPerWeight()).average().orElse(32);
-        rows.add(new Row(name, q.perplexity(), q.kl(), q.top1(), bits, name.equals("fp") ? 0 : seconds));
-        watch.say("%-14s perplexity %.4g   KL %.4f   top-1 %.1f%%   %.1f s".formatted(name, q.perplexity(), q.kl(), 100 * q.top1(), rows.getLast().seconds()));
-    }
-
-    private void write(Path dir, HfModelDir source, Texts texts, Map<String, String> versions, double seconds) {
-        ObjectNode result = JSON.createObjectNode();
-        result.put("model", recipe.model().path().toString()).put("recipe", recipe.name()).put("seed", recipe.seed());
-        result.put("backend", backend.name()).put("held_out", texts.description());
-        result.put("train_windows", texts.train().all().count()).put("window_length", texts.train().all().length());
-        result.set("versions", JSON.<JsonNode>valueToTree(versions));
-        result.put("seconds", seconds);
-        ArrayNode stages = result.putArray("stages");
-        for (Row r : rows) {
-            stages.addObject().put("name", r.name).put("perplexity", r.perplexity).put("kl", r.kl).put("top1", r.top1)
-                    .put("bits_per_weight", r.bitsPerWeight).put("seconds", r.seconds);
-        }
-        AtomicFile.write(dir.resolve("result.json"), result.toPrettyString() + "\n");
+        journal.judged(new Row(name, q.perplexity(), q.kl(), q.top1(), bits, seconds));
+        watch.say("%-14s perplexity %.4g   KL %.4f   top-1 %.1f%%   %.1f s".formatted(name, q.perplexity(), q.kl(), 100 * q.top1(), seconds));
     }
 }

@@ -23,24 +23,24 @@ import java.util.List;
 record Texts(TrainingSet train, Windows heldOut, String description) {
     private static final int BATCH = 64;
 
-    static Texts of(Recipe r, HfModelDir source, Model teacher, Backend backend, Watch watch) {
+    static Texts of(Recipe r, HfModelDir source, Model teacher, Backend backend, Watch watch, Samples kept) {
         boolean samples = r.data().sampled() > 0 || r.eval().files().isEmpty();
         if (samples && r.model().init() == Recipe.Init.RANDOM) {
             throw Fail.usage("a model with random weights has nothing to say: give data.files and eval.files");
         }
-        TrainingSet train = training(r, source, teacher, backend, watch);
+        TrainingSet train = training(r, source, teacher, backend, watch, kept);
         if (!r.eval().files().isEmpty()) {
             int[] ids = ids(source, r.eval().files(), r.eval().skip(), 0, teacher.config.V());
             Windows held = limited(Windows.evaluation(ids, r.eval().length()), r.eval().windows());
             return new Texts(train, held, "%s, windows of %d".formatted(r.eval().files(), r.eval().length()));
         }
-        Windows held = sampled(r, source, teacher, backend, watch, "sampling held-out text", r.data().sampled(), r.eval().sampled(), r.eval().length());
+        Windows held = sampled(r, source, teacher, backend, watch, kept, "sampling held-out text", r.data().sampled(), r.eval().sampled(), r.eval().length());
         return new Texts(train, held, "%d fresh samples of the model's own, %d tokens each".formatted(held.count(), held.length()));
     }
 
-    private static TrainingSet training(Recipe r, HfModelDir source, Model teacher, Backend backend, Watch watch) {
+    private static TrainingSet training(Recipe r, HfModelDir source, Model teacher, Backend backend, Watch watch, Samples kept) {
         return TrainingSet.of(r.data().files().isEmpty() ? null : text(r, source, teacher.config.V()), r.data().sampled() == 0 ? null
-                : sampled(r, source, teacher, backend, watch, "sampling training text", 0, r.data().sampled(), r.data().length()));
+                : sampled(r, source, teacher, backend, watch, kept, "sampling training text", 0, r.data().sampled(), r.data().length()));
     }
 
     private static Windows text(Recipe r, HfModelDir source, int V) {
@@ -71,14 +71,22 @@ record Texts(TrainingSet train, Windows heldOut, String description) {
     }
 
     /** Sequences numbered from {@code first}: the held-out ones start after the training ones, so no sequence is in both. */
-    private static Windows sampled(Recipe r, HfModelDir source, Model teacher, Backend backend, Watch watch, String title, int first, int count, int length) {
+    private static Windows sampled(Recipe r, HfModelDir source, Model teacher, Backend backend, Watch watch, Samples kept, String title, int first, int count, int length) {
         int bos = source.specialIds().bos();
         if (bos < 0) throw Fail.data("%s: config.json and generation_config.json name no bos_token_id, so the model cannot be sampled. Give data.files and eval.files.", source.dir());
         Sampling how = new Sampling((float) r.data().temperature(), r.data().topK(), 1, r.seed());
         teacher.bring();
+        String details = "sequences of %d tokens".formatted(length);
         try (ModelLm lm = new ModelLm(teacher, backend); Watch.Job job = watch.job(title, count)) {
-            List<int[]> rows = SelfSampler.sample(lm, bos, first, count, Math.min(length + 1, lm.context()), BATCH, how, n -> job.step(n, "sequences of %d tokens".formatted(length)));
-            return Windows.separate(rows, length);
+            int tokens = Math.min(length + 1, lm.context()), batch = Math.min(BATCH, count);
+            List<int[]> rows = kept.read(first, tokens);
+            while (rows.size() < count) {
+                // always a whole batch, so that a sequence does not depend on where an earlier process ended
+                rows.addAll(SelfSampler.sample(lm, bos, first + rows.size(), batch, tokens, batch, how, _ -> {}));
+                kept.write(first, rows);
+                job.step(Math.min(rows.size(), count), details);
+            }
+            return Windows.separate(rows.subList(0, count), length);
         }
     }
 

@@ -39,7 +39,13 @@ final class Trainer {
         }
         double smooth = Double.NaN;
         Memory memory = run.backend().memory();
-        for (long i = 0; i < total; i++) {
+        Journal journal = run.journal();
+        Journal.Mark mark = journal.begin(name, memory, adam, total);
+        first = mark.first();
+        last = mark.last();
+        boolean checked = false;
+        for (long i = mark.step(); i < total; i++) {
+            journal.between(name, memory, adam, new Journal.Mark(i, 0, first, last), total);
             long start = System.nanoTime();
             double factor = schedule.at(i, total);
             feed.accept(i);
@@ -47,16 +53,18 @@ final class Trainer {
             step.run();
             double value = memory.floats(loss)[0] * scale, norm = adam.norm();
             if (!Double.isFinite(value) || !Double.isFinite(norm)) broken(i, value, norm, rate * factor);
-            if (i == 0) {
-                adam.checkAllReached(step.tape());
-                first = value;
-            }
+            if (!checked) adam.checkAllReached(step.tape());
+            checked = true;
+            if (i == 0) first = value;
             last = value;
             double seconds = (System.nanoTime() - start) * 1e-9;
             smooth = Double.isNaN(smooth) ? seconds : 0.9 * smooth + 0.1 * seconds;
             run.metrics().step(name.stage, name.block, i, value, norm, rate * factor, seconds);
             job.step(before + i + 1, line(value, norm, rate * factor, smooth, tokens, step.cost().flop()));
         }
+        Journal.Mark end = new Journal.Mark(total, 0, first, last);
+        if (!journal.past()) journal.between(name, memory, adam, end, total);
+        journal.end(name, memory, adam, end);
     }
 
     private void broken(long step, double loss, double norm, double rate) {

@@ -16,6 +16,11 @@ public interface Watch {
 
         @Override
         public void say(String line) {}
+
+        @Override
+        public boolean reads() {
+            return false;
+        }
     };
 
     /** A piece of work of known length. */
@@ -27,6 +32,11 @@ public interface Watch {
     }
 
     Job job(String title, long steps);
+
+    /** Whether anybody reads the details of a step; where nobody does, the device's peak need not be measured. */
+    default boolean reads() {
+        return true;
+    }
 
     /** A line to keep. */
     void say(String line);
