@@ -8,6 +8,7 @@ import dev.qat.ops.Heads;
 import dev.qat.ops.Philox;
 import dev.qat.ops.RowGrid;
 import dev.qat.ops.Sampling;
+import dev.qat.ops.Snap;
 import dev.qat.tensor.DType;
 import dev.qat.tensor.HostMemory;
 import dev.qat.tensor.Memory;
@@ -221,7 +222,7 @@ public final class CpuBackend implements Backend {
 
     @Override
     public void pack(PackedWeight packed, Tensor w, Tensor step, Tensor zero) {
-        quantizers.pack(packed, w, step, zero, new Grid(packed.bits(), packed.group()));
+        quantizers.pack(packed, w, step, zero);
     }
 
     @Override
@@ -232,6 +233,11 @@ public final class CpuBackend implements Backend {
     @Override
     public void dequantizeBack(Grad dstep, Tensor dy, PackedWeight packed) {
         quantizers.dequantizeBack(dstep, dy, packed);
+    }
+
+    @Override
+    public void snap(Tensor y, Tensor x, Snap how) {
+        quantizers.snap(y, x, how);
     }
 
     @Override

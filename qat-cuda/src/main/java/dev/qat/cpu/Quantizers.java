@@ -3,6 +3,7 @@ package dev.qat.cpu;
 import dev.qat.ops.Grad;
 import dev.qat.ops.Grid;
 import dev.qat.ops.RowGrid;
+import dev.qat.ops.Snap;
 import dev.qat.tensor.PackedWeight;
 import dev.qat.tensor.Tensor;
 import jdk.incubator.vector.FloatVector;
@@ -37,7 +38,7 @@ final class Quantizers {
     }
 
     void groupRange(Tensor step, Tensor zero, Tensor w, Grid grid) {
-        int g = grid.group();
+        int g = grid.group(), z = grid.given();
         team.each(w.size() / g, 16, (t, from, to) -> {
             for (long n = from; n < to; n++) {
                 float lo = Float.POSITIVE_INFINITY, hi = Float.NEGATIVE_INFINITY;
@@ -46,43 +47,48 @@ final class Quantizers {
                     lo = Math.min(lo, v);
                     hi = Math.max(hi, v);
                 }
-                float s = stepOf((hi - lo) / grid.maxCode());
+                float least = grid.minimum() ? Math.min(lo, 0) : lo;
+                float s = stepOf(z < 0 ? (hi - least) / grid.maxCode() : Math.max(hi / (grid.maxCode() - z), -lo / z));
                 put(step.address + 4 * n, s);
-                put(zero.address + 4 * n, (float) Math.rint(-Math.min(Math.max(lo / s, -1e4f), 1e4f)));
+                put(zero.address + 4 * n, z >= 0 ? z : grid.minimum() ? least : (float) Math.rint(-Math.min(Math.max(lo / s, -1e4f), 1e4f)));
             }
         });
     }
 
     void fakeQuant(Tensor y, Tensor w, Tensor step, Tensor zero, Grid grid) {
         int g = grid.group(), q = grid.maxCode();
+        boolean minimum = grid.minimum();
         team.each(w.size() / g, 16, (t, from, to) -> {
             for (long n = from; n < to; n++) {
-                float s = stepOf(get(step.address + 4 * n)), z = zeroOf(get(zero.address + 4 * n), q);
+                float s = stepOf(get(step.address + 4 * n)), m = get(zero.address + 4 * n), z = minimum ? m : zeroOf(m, q);
                 long at = 4 * n * g;
                 int i = 0;
-                for (; i + L <= g; i += L) store(y.address + at + 4L * i, lattice(load(w.address + at + 4L * i), s, z, q));
+                for (; i + L <= g; i += L) store(y.address + at + 4L * i, lattice(load(w.address + at + 4L * i), s, z, q, minimum));
                 if (i < g) {
                     VectorMask<Float> k = tail(g - i);
-                    store(y.address + at + 4L * i, lattice(load(w.address + at + 4L * i, k), s, z, q), k);
+                    store(y.address + at + 4L * i, lattice(load(w.address + at + 4L * i, k), s, z, q, minimum), k);
                 }
             }
         });
     }
 
-    /** (clamp(rint(w/s) + z, 0, Q) − z) · s */
-    private static FloatVector lattice(FloatVector w, float s, float z, int q) {
+    /** (clamp(rint(w/s) + z, 0, Q) − z) · s, or clamp(rint((w − m)/s), 0, Q) · s + m */
+    private static FloatVector lattice(FloatVector w, float s, float z, int q, boolean minimum) {
+        if (minimum) return Lanes.clamp(Lanes.rint(w.sub(z).div(s)), 0, q).mul(s).add(z);
         return Lanes.clamp(Lanes.rint(w.div(s)).add(z), 0, q).sub(z).mul(s);
     }
 
     void fakeQuantBack(Grad dw, Grad dstep, Grad dzero, Tensor dy, Tensor w, Tensor step, Tensor zero, Grid grid) {
         int g = grid.group(), q = grid.maxCode();
+        boolean minimum = grid.minimum();
         team.each(w.size() / g, 16, (t, from, to) -> {
             for (long n = from; n < to; n++) {
-                float s = stepOf(get(step.address + 4 * n)), z = zeroOf(get(zero.address + 4 * n), q);
+                // with a minimum, codes count from it: it is taken off the weight, and no zero point off the code
+                float s = stepOf(get(step.address + 4 * n)), m = minimum ? get(zero.address + 4 * n) : 0, z = minimum ? 0 : zeroOf(get(zero.address + 4 * n), q);
                 FloatVector ds = zero(), out = zero();
                 for (long i = n * g; i < (n + 1) * g; i += L) {
                     VectorMask<Float> k = tail((n + 1) * g - i);
-                    FloatVector d = load(dy.address + 4 * i, k), v = load(w.address + 4 * i, k).div(s), u = Lanes.rint(v).add(z);
+                    FloatVector d = load(dy.address + 4 * i, k), v = load(w.address + 4 * i, k).sub(m).div(s), u = Lanes.rint(v).add(z);
                     // NaN compares false: it counts as inside, so that it reaches the gradients
                     VectorMask<Float> outside = u.compare(VectorOperators.LT, 0).or(u.compare(VectorOperators.GT, q));
                     FloatVector level = Lanes.clamp(u, 0, q).sub(z);
@@ -91,7 +97,7 @@ final class Quantizers {
                     if (dw.wanted()) Layers.set(dw, i, d.blend(0, outside), k);
                 }
                 if (dstep.wanted()) set(dstep, n, Lanes.sum(ds));
-                if (dzero.wanted()) set(dzero, n, -s * Lanes.sum(out));
+                if (dzero.wanted()) set(dzero, n, (minimum ? 1 : -s) * Lanes.sum(out));
             }
         });
     }
@@ -101,8 +107,8 @@ final class Quantizers {
         put(at, to.add() ? get(at) + v : v);
     }
 
-    void pack(PackedWeight p, Tensor w, Tensor step, Tensor zero, Grid grid) {
-        int q = grid.maxCode(), g = grid.group();
+    void pack(PackedWeight p, Tensor w, Tensor step, Tensor zero) {
+        int q = (1 << p.bits()) - 1, g = p.group();
         long perRow = p.words().cols(), cols = p.cols();
         team.each(p.rows(), 1, (t, from, to) -> {
             for (long r = from; r < to; r++) {
@@ -110,12 +116,12 @@ final class Quantizers {
                 for (long i = 0; i < perRow; i++) Lanes.putInt(base + 4 * i, 0);
                 for (long i = 0; i < cols; i++) {
                     long n = (r * cols + i) / g;
-                    float s = stepOf(get(step.address + 4 * n)), z = zeroOf(get(zero.address + 4 * n), q);
+                    float s = stepOf(get(step.address + 4 * n)), m = get(zero.address + 4 * n), z = p.minimum() ? m : zeroOf(m, q);
                     if (i % g == 0) {
                         put(p.step().address + 4 * n, s);
                         put(p.zero().address + 4 * n, z);
                     }
-                    float u = (float) Math.rint(get(w.address + 4 * (r * cols + i)) / s) + z;
+                    float v = get(w.address + 4 * (r * cols + i)), u = p.minimum() ? (float) Math.rint((v - z) / s) : (float) Math.rint(v / s) + z;
                     Codes.set(base, i, p.bits(), (int) Math.min(Math.max(u, 0), q));
                 }
             }
@@ -132,7 +138,8 @@ final class Quantizers {
                     float s = get(step.address + 4 * (r * groups + n)), z = get(p.zero().address + 4 * (r * groups + n));
                     for (long i = n * g; i < (n + 1) * g; i += L) {
                         VectorMask<Float> k = tail((n + 1) * g - i);
-                        store(y.address + 4 * (r * cols + i), Codes.load(base, i, p.bits(), perRow).sub(z).mul(s), k);
+                        FloatVector code = Codes.load(base, i, p.bits(), perRow);
+                        store(y.address + 4 * (r * cols + i), p.minimum() ? code.mul(s).add(z) : code.sub(z).mul(s), k);
                     }
                 }
             }
@@ -147,7 +154,7 @@ final class Quantizers {
             for (long r = from; r < to; r++) {
                 long base = p.words().address + 4 * r * perRow;
                 for (long n = 0; n < groups; n++) {
-                    float z = get(p.zero().address + 4 * (r * groups + n));
+                    float z = p.minimum() ? 0 : get(p.zero().address + 4 * (r * groups + n));
                     FloatVector sum = zero();
                     for (long i = n * g; i < (n + 1) * g; i += L) {
                         VectorMask<Float> k = tail((n + 1) * g - i);
@@ -157,6 +164,32 @@ final class Quantizers {
                 }
             }
         });
+    }
+
+    /** Few numbers, so plain loops. */
+    void snap(Tensor y, Tensor x, Snap how) {
+        int block = Math.max(1, how.block());
+        team.each(Math.ceilDiv(x.size(), block), 256, (t, from, to) -> {
+            for (long n = from; n < to; n++) {
+                long end = Math.min((n + 1) * block, x.size());
+                if (how.block() == 0) put(y.address + 4 * n, Snap.round(clamp(get(x.address + 4 * n), how.low(), how.high()), how.half()));
+                else snapBlock(y, x, n * block, end, how);
+            }
+        });
+    }
+
+    private static void snapBlock(Tensor y, Tensor x, long from, long to, Snap how) {
+        float top = 0, sign = how.high() <= 0 ? -1 : 1;
+        for (long i = from; i < to; i++) top = Math.max(top, Math.abs(clamp(get(x.address + 4 * i), how.low(), how.high())));
+        float d = Snap.round(Math.max(top / 15, how.low()), how.half());
+        for (long i = from; i < to; i++) {
+            float code = clamp((float) Math.rint(Math.abs(clamp(get(x.address + 4 * i), how.low(), how.high())) / d), how.least(), 15);
+            put(y.address + 4 * i, d == 0 ? 0 : sign * (code * d));
+        }
+    }
+
+    private static float clamp(float v, float low, float high) {
+        return v < low ? low : v > high ? high : v;
     }
 
     void lsq(Tensor y, Tensor w, Tensor step, Grid grid) {

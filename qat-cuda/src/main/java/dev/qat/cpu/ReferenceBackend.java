@@ -12,6 +12,7 @@ import dev.qat.ops.Grid;
 import dev.qat.ops.Heads;
 import dev.qat.ops.RowGrid;
 import dev.qat.ops.Sampling;
+import dev.qat.ops.Snap;
 import dev.qat.tensor.DType;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.HostMemory;
@@ -252,6 +253,11 @@ public final class ReferenceBackend implements Backend {
     @Override
     public void dequantizeBack(Grad dstep, Tensor dy, PackedWeight packed) {
         ReferenceQuantizers.dequantizeBack(dstep, dy, packed);
+    }
+
+    @Override
+    public void snap(Tensor y, Tensor x, Snap how) {
+        ReferenceQuantizers.snap(y, x, how);
     }
 
     @Override

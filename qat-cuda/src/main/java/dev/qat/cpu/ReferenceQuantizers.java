@@ -8,6 +8,7 @@ import static dev.qat.cpu.Cells.put;
 import dev.qat.ops.Grad;
 import dev.qat.ops.Grid;
 import dev.qat.ops.RowGrid;
+import dev.qat.ops.Snap;
 import dev.qat.tensor.HostMemory;
 import dev.qat.tensor.PackedWeight;
 import dev.qat.tensor.Tensor;
@@ -29,49 +30,62 @@ final class ReferenceQuantizers {
                 min = Math.min(min, get(w, i));
                 max = Math.max(max, get(w, i));
             }
-            float s = clamp((max - min) / grid.maxCode(), LEAST, MOST);
+            int z = grid.given();
+            float least = grid.minimum() ? Math.min(min, 0) : min;
+            float s = clamp(z < 0 ? (max - least) / grid.maxCode() : Math.max(max / (grid.maxCode() - z), -min / z), LEAST, MOST);
             put(step, g, s);
-            put(zero, g, Math.rint(-clamp(min / s, -MOST, MOST)));
+            put(zero, g, z >= 0 ? z : grid.minimum() ? least : Math.rint(-clamp(min / s, -MOST, MOST)));
         }
     }
 
-    /** The grid of one group as it is used: s′, z′ and Q. */
-    private record Affine(float step, float zero, float top) {
-        static Affine of(Tensor step, Tensor zero, long group, int maxCode) {
-            return new Affine(clamp(get(step, group), LEAST, MOST), clamp((float) Math.rint(get(zero, group)), 0, maxCode), maxCode);
+    /** The grid of one group as it is used: s′, z′ (or the minimum) and Q. */
+    private record Affine(float step, float zero, float top, boolean minimum) {
+        static Affine of(Tensor step, Tensor zero, long group, int maxCode, boolean minimum) {
+            float z = get(zero, group);
+            return new Affine(clamp(get(step, group), LEAST, MOST), minimum ? z : clamp((float) Math.rint(z), 0, maxCode), maxCode, minimum);
         }
 
-        /** u = rint(w/s′) + z′ */
+        /** u: rint(w/s′) + z′, or rint((w − m)/s′) */
         float place(float w) {
-            return (float) Math.rint(w / step) + zero;
+            return minimum ? (float) Math.rint((w - zero) / step) : (float) Math.rint(w / step) + zero;
         }
 
         float code(float w) {
             return clamp(place(w), 0, top);
         }
 
+        float value(float code) {
+            return minimum ? code * step + zero : (code - zero) * step;
+        }
+
         boolean inside(float w) {
             return 0 <= place(w) && place(w) <= top;
+        }
+
+        /** dy/ds′ of a weight */
+        float slope(float w) {
+            float level = minimum ? code(w) : code(w) - zero;
+            return level - (inside(w) ? (minimum ? w - zero : w) / step : 0);
         }
     }
 
     static void fakeQuant(Tensor y, Tensor w, Tensor step, Tensor zero, Grid grid) {
         for (long i = 0; i < w.size(); i++) {
-            Affine a = Affine.of(step, zero, i / grid.group(), grid.maxCode());
-            put(y, i, (a.code(get(w, i)) - a.zero) * a.step);
+            Affine a = Affine.of(step, zero, i / grid.group(), grid.maxCode(), grid.minimum());
+            put(y, i, a.value(a.code(get(w, i))));
         }
     }
 
     static void fakeQuantBack(Grad dw, Grad dstep, Grad dzero, Tensor dy, Tensor w, Tensor step, Tensor zero, Grid grid) {
         int G = grid.group();
         for (long g = 0; g < step.size(); g++) {
-            Affine a = Affine.of(step, zero, g, grid.maxCode());
+            Affine a = Affine.of(step, zero, g, grid.maxCode(), grid.minimum());
             double stepSum = 0, zeroSum = 0;
             for (long i = g * G; i < (g + 1) * G; i++) {
                 float d = get(dy, i), v = get(w, i);
                 int mask = a.inside(v) ? 1 : 0;
-                stepSum += (double) d * (a.code(v) - a.zero - (mask == 1 ? v / a.step : 0));
-                zeroSum += (double) d * a.step * (mask - 1);
+                stepSum += (double) d * a.slope(v);
+                zeroSum += (double) d * (a.minimum ? 1 - mask : a.step * (mask - 1));
                 give(dw, i, d * mask);
             }
             give(dstep, g, stepSum);
@@ -83,17 +97,36 @@ final class ReferenceQuantizers {
         int maxCode = (1 << packed.bits()) - 1;
         for (long i = 0; i < packed.words().size(); i++) HostMemory.putInt(packed.words(), i, 0);
         for (long i = 0; i < w.size(); i++) {
-            Affine a = Affine.of(step, zero, i / packed.group(), maxCode);
+            Affine a = Affine.of(step, zero, i / packed.group(), maxCode, packed.minimum());
             putCode(packed, i, (int) a.code(get(w, i)));
             put(packed.step(), i / packed.group(), a.step);
             put(packed.zero(), i / packed.group(), a.zero);
         }
     }
 
+    static void snap(Tensor y, Tensor x, Snap how) {
+        if (how.block() > 0) {
+            for (long from = 0; from < x.size(); from += how.block()) snapBlock(y, x, from, Math.min(from + how.block(), x.size()), how);
+        } else {
+            for (long i = 0; i < x.size(); i++) put(y, i, Snap.round(clamp(get(x, i), how.low(), how.high()), how.half()));
+        }
+    }
+
+    private static void snapBlock(Tensor y, Tensor x, long from, long to, Snap how) {
+        float top = 0, sign = how.high() <= 0 ? -1 : 1;
+        for (long i = from; i < to; i++) top = Math.max(top, Math.abs(clamp(get(x, i), how.low(), how.high())));
+        float d = Snap.round(Math.max(top / 15, how.low()), how.half());
+        for (long i = from; i < to; i++) {
+            float code = clamp((float) Math.rint(Math.abs(clamp(get(x, i), how.low(), how.high())) / d), how.least(), 15);
+            put(y, i, d == 0 ? 0 : sign * (code * d));
+        }
+    }
+
     static void dequantize(Tensor y, PackedWeight packed, Tensor step) {
         for (long i = 0; i < y.size(); i++) {
             long g = i / packed.group();
-            put(y, i, (getCode(packed, i) - get(packed.zero(), g)) * get(step, g));
+            float z = get(packed.zero(), g), s = get(step, g);
+            put(y, i, packed.minimum() ? getCode(packed, i) * s + z : (getCode(packed, i) - z) * s);
         }
     }
 
@@ -101,7 +134,7 @@ final class ReferenceQuantizers {
         int G = packed.group();
         for (long g = 0; g < packed.step().size(); g++) {
             double sum = 0;
-            for (long i = g * G; i < (g + 1) * G; i++) sum += (double) get(dy, i) * (getCode(packed, i) - get(packed.zero(), g));
+            for (long i = g * G; i < (g + 1) * G; i++) sum += (double) get(dy, i) * (getCode(packed, i) - (packed.minimum() ? 0 : get(packed.zero(), g)));
             give(dstep, g, sum);
         }
     }

@@ -7,6 +7,7 @@ import dev.qat.ops.Grid;
 import dev.qat.ops.Heads;
 import dev.qat.ops.RowGrid;
 import dev.qat.ops.Sampling;
+import dev.qat.ops.Snap;
 import dev.qat.tensor.DType;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.PackedWeight;
@@ -272,6 +273,11 @@ public final class CudaBackend implements Backend {
     @Override
     public void dequantizeBack(Grad dstep, Tensor dy, PackedWeight packed) {
         quantizers.dequantizeBack(dstep, dy, packed);
+    }
+
+    @Override
+    public void snap(Tensor y, Tensor x, Snap how) {
+        quantizers.snap(y, x, how);
     }
 
     @Override

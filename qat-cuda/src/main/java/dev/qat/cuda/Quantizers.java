@@ -12,6 +12,7 @@ import static dev.qat.cuda.Launcher.wideFlat;
 import dev.qat.ops.Grad;
 import dev.qat.ops.Grid;
 import dev.qat.ops.RowGrid;
+import dev.qat.ops.Snap;
 import dev.qat.tensor.PackedWeight;
 import dev.qat.tensor.Tensor;
 
@@ -30,15 +31,15 @@ final class Quantizers {
     void groupRange(Tensor step, Tensor zero, Tensor w, Grid grid) {
         fp32(step, zero);
         int G = grid.group(), groups = toInt(step.size());
-        on.run("groupRange", "groupRange", Launcher.groups(groups, lanes(G)), step, zero, w, half(w), (float) grid.maxCode(), groups, G,
-                lanes(G), wide(G, w));
+        on.run("groupRange", "groupRange", Launcher.groups(groups, lanes(G)), step, zero, w, half(w), (float) grid.maxCode(), (float) grid.given(),
+                grid.minimum(), groups, G, lanes(G), wide(G, w));
     }
 
     void fakeQuant(Tensor y, Tensor w, Tensor step, Tensor zero, Grid grid) {
         fp32(step, zero);
         int G = grid.group(), groups = toInt(step.size());
         on.run("fakeQuant", "fakeQuant", Launcher.groups(groups, lanes(G)), y, half(y), w, half(w), step, zero, (float) grid.maxCode(),
-                groups, G, lanes(G), wide(G, y, w));
+                grid.minimum(), groups, G, lanes(G), wide(G, y, w));
     }
 
     void fakeQuantBack(Grad dw, Grad dstep, Grad dzero, Tensor dy, Tensor w, Tensor step, Tensor zero, Grid grid) {
@@ -46,20 +47,20 @@ final class Quantizers {
         if (!dw.wanted() && !dstep.wanted() && !dzero.wanted()) return;
         int G = grid.group(), groups = toInt(step.size());
         on.run("fakeQuant", "fakeQuantBack", Launcher.groups(groups, lanes(G)), dw, dstep, dzero, dy, w, half(w), step, zero,
-                (float) grid.maxCode(), groups, G, lanes(G), wide(G, dw, dy, w));
+                (float) grid.maxCode(), grid.minimum(), groups, G, lanes(G), wide(G, dw, dy, w));
     }
 
     void pack(PackedWeight p, Tensor w, Tensor step, Tensor zero) {
         fp32(step, zero, p.step(), p.zero());
         int words = toInt(p.words().cols());
-        on.run("pack", "pack", rows(p.rows(), 4L * words, BLOCK), p.words(), p.step(), p.zero(), w, half(w), step, zero, p.bits(),
+        on.run("pack", "pack", rows(p.rows(), 4L * words, BLOCK), p.words(), p.step(), p.zero(), w, half(w), step, zero, p.bits(), p.minimum(),
                 toInt(p.cols()), p.group(), words);
     }
 
     void dequantize(Tensor y, PackedWeight p, Tensor step) {
         fp32(step, p.zero());
         boolean wide = p.cols() % CODES == 0 && y.address % 16 == 0;
-        on.run("dequantize", "dequantize", rows(p.rows(), p.cols() / 2, BLOCK), y, half(y), p.words(), step, p.zero(), p.bits(),
+        on.run("dequantize", "dequantize", rows(p.rows(), p.cols() / 2, BLOCK), y, half(y), p.words(), step, p.zero(), p.bits(), p.minimum(),
                 toInt(p.cols()), p.group(), toInt(p.words().cols()), wide);
     }
 
@@ -67,8 +68,15 @@ final class Quantizers {
         if (!dstep.wanted()) return;
         fp32(dstep, dy, p.zero());
         int G = p.group(), groups = toInt(p.step().size());
-        on.run("dequantize", "dequantizeBack", Launcher.groups(groups, lanes(G)), dstep, dy, p.words(), p.zero(), p.bits(), toInt(p.cols()), G,
+        on.run("dequantize", "dequantizeBack", Launcher.groups(groups, lanes(G)), dstep, dy, p.words(), p.zero(), p.bits(), p.minimum(), toInt(p.cols()), G,
                 toInt(p.words().cols()), groups, lanes(G), wide(G, dy));
+    }
+
+    void snap(Tensor y, Tensor x, Snap how) {
+        fp32(y, x);
+        long runs = how.block() == 0 ? y.size() : Math.ceilDiv(y.size(), how.block());
+        on.run("snap", how.block() == 0 ? "snap" : "snapBlocks", Blocks.cover(runs, BLOCK, BLOCK), y, x, y.size(), how.low(), how.high(),
+                how.half().ordinal(), how.block(), (float) how.least());
     }
 
     // ---- learned steps -----------------------------------------------------------------------------------------------

@@ -135,29 +135,38 @@ public interface Backend extends AutoCloseable {
 
     // ---- quantizers --------------------------------------------------------------------------------------------------
 
-    /** step = clamp((max − min)/Q, 1e-4, 1e4);  zero = rint(−clamp(min/step, ±1e4)), per group.   w (O, I)  step, zero (O, I/G) */
+    /**
+     * The range of each group.   w (O, I)  step, zero (O, I/G)
+     * POINT: step = clamp((max − min)/Q, 1e-4, 1e4), zero = rint(−clamp(min/step, ±1e4));  given z: step = clamp(max(max/(Q − z), −min/z), 1e-4, 1e4);
+     * MINIMUM: zero = min(min, 0), step = clamp((max − zero)/Q, 1e-4, 1e4)
+     */
     void groupRange(Tensor step, Tensor zero, Tensor w, Grid grid);
 
     /**
      * EfficientQAT's group-affine fake quantization (arXiv 2407.11062 eq. 1-2; trap: z′ is rounded, then clamped).
      * s′ = clamp(step, 1e-4, 1e4);  z′ = clamp(rint(zero), 0, Q);  y = (clamp(rint(w/s′) + z′, 0, Q) − z′) · s′
+     * MINIMUM, zero being m: y = clamp(rint((w − m)/s′), 0, Q) · s′ + m
      */
     void fakeQuant(Tensor y, Tensor w, Tensor step, Tensor zero, Grid grid);
 
     /**
      * With u = rint(w/s′) + z′, q = clamp(u, 0, Q), M = 1[0 ≤ u ≤ Q]:
      * dw (+)= dy·M;  dstep (+)= Σ_group dy·(q − z′ − M·w/s′);  dzero (+)= Σ_group dy·s′·(M − 1).  dw may be dy itself.
+     * MINIMUM, with u = rint((w − m)/s′): dstep (+)= Σ_group dy·(q − M·(w − m)/s′);  dzero (+)= Σ_group dy·(1 − M)
      */
     void fakeQuantBack(Grad dw, Grad dstep, Grad dzero, Tensor dy, Tensor w, Tensor step, Tensor zero, Grid grid);
 
     /** Fills codes, step and zero of {@code packed} with exactly what fakeQuant computes: dequantize(packed) == fakeQuant(w). */
     void pack(PackedWeight packed, Tensor w, Tensor step, Tensor zero);
 
-    /** y = (code − zero) · step with {@code step} in place of the packed one, which is how E2E-QP trains it. */
+    /** y = (code − zero) · step, or code · step + zero with a minimum; {@code step} in place of the packed one, which is how E2E-QP trains it. */
     void dequantize(Tensor y, PackedWeight packed, Tensor step);
 
-    /** dstep (+)= Σ_group dy · (code − zero) */
+    /** dstep (+)= Σ_group dy · (code − zero), or dy · code with a minimum */
     void dequantizeBack(Grad dstep, Tensor dy, PackedWeight packed);
+
+    /** y = x as a container stores it, see {@link Snap}; y may be x. */
+    void snap(Tensor y, Tensor x, Snap how);
 
     /** LSQ (arXiv 1902.08153): v = w/s;  y = s · rint(clamp(v, −2^(b−1), 2^(b−1)−1)).   step (size/G) */
     void lsq(Tensor y, Tensor w, Tensor step, Grid grid);

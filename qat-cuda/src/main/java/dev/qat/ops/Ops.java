@@ -132,6 +132,14 @@ public final class Ops {
         return y;
     }
 
+    /** x as a container stores it, straight-through: dx = dy. */
+    public static Tensor snap(Tape t, Tensor x, Snap how) {
+        Tensor y = t.alloc("snap", x.dims());
+        t.backend().snap(y, x, how);
+        t.push(y, () -> t.backend().accumulate(t.grad(x), t.gradOf(y), 1), x);
+        return y;
+    }
+
     /** Frozen codes with a step that trains. */
     public static Tensor dequantize(Tape t, PackedWeight packed, Tensor step) {
         Tensor y = t.allocOperand("dequantize", packed.rows(), packed.cols());

@@ -11,8 +11,13 @@ package dev.qat.tensor;
  * @param step  F32 (O, I/G)
  * @param zero  F32 (O, I/G), whole numbers in [0, 2^bits)
  * @param cols  I, the length of a row in elements
+ * @param minimum whether ŵ = code · step + zero instead, {@code zero} being each group's minimum
  */
-public record PackedWeight(String name, int bits, int group, long cols, Tensor words, Tensor step, Tensor zero, Tensor bias) {
+public record PackedWeight(String name, int bits, int group, long cols, Tensor words, Tensor step, Tensor zero, Tensor bias, boolean minimum) {
+    public PackedWeight(String name, int bits, int group, long cols, Tensor words, Tensor step, Tensor zero, Tensor bias) {
+        this(name, bits, group, cols, words, step, zero, bias, false);
+    }
+
     public PackedWeight {
         Fail.unless(1 <= bits && bits <= 8, "%s: %d bits, expected 1 to 8", name, bits);
         Fail.unless(group > 0 && cols % group == 0, "%s: group %d does not divide a row of %d", name, group, cols);

@@ -113,7 +113,7 @@ final class Bench {
         Tensor words = placeBytes(p.name() + ".words", DType.I32, p.out() ? null : bytes(p.words()), manner, !p.out(), p.out(), p.rows(), p.wordsPerRow());
         Tensor step = place(p.name() + ".step", DType.F32, p.out() ? null : p.step(), manner, !p.out(), p.out(), p.rows(), groups);
         Tensor zero = place(p.name() + ".zero", DType.F32, p.out() ? null : p.zero(), manner, !p.out(), p.out(), p.rows(), groups);
-        return new PackedWeight(p.name(), p.bits(), p.group(), p.cols(), words, step, zero, null);
+        return new PackedWeight(p.name(), p.bits(), p.group(), p.cols(), words, step, zero, null, p.minimum());
     }
 
     private Tensor place(String name, DType type, float[] values, Manner manner, boolean read, boolean written, long... dims) {

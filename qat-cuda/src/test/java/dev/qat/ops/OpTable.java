@@ -176,6 +176,27 @@ final class OpTable {
         return new Arg.In("zero", false, Values.between("zero", groups, -1, 1 << s.at("bits")), s.at("O"), s.at("I") / s.at("G"));
     }
 
+    private static Arg.In minimum(Size s) {
+        int groups = s.at("O") * s.at("I") / s.at("G");
+        return new Arg.In("zero", false, Values.between("minimum", groups, -2, 0), s.at("O"), s.at("I") / s.at("G"));
+    }
+
+    /** Ties of FP16 and BF16, their subnormals, and numbers around 1e-4, 0 and the largest. */
+    private static final Special HALVES = Special.of("between two halves", named("x", i -> (i % 3 == 0 ? -1 : 1) * switch (i % 8) {
+        case 0 -> 1 + 0x1p-11;
+        case 1 -> 1 + 3 * 0x1p-11;
+        case 2 -> 1 + 0x1p-8;
+        case 3 -> 0x1.8p-24;
+        case 4 -> 0x1.ffffp-15;
+        case 5 -> 1e-4;
+        case 6 -> 9999.5;
+        default -> 0.1 * i;
+    }));
+
+    private static Row snap(String variant, Snap how) {
+        return row("snap", variant, FLAT, s -> List.of(out("y", s.at("n")).exact(), in("x", s.at("n")), fixed("how", how))).also(HALVES);
+    }
+
     /** Steps and weights whose quotients are all multiples of a half: ties of the rounding and both ends of the grid. */
     private static final Special TIES = Special.of("on ties and ends", named("w", i -> (i * 7 % 81 - 40) * 0.125), named("step", i -> 0.25),
             named("zero", i -> i % 7 * 0.5 - 0.5));
@@ -186,16 +207,39 @@ final class OpTable {
     static {
         put(row("groupRange", GRIDS, s -> List.of(out("step", s.at("O"), s.at("I") / s.at("G")).exact(), out("zero", s.at("O"), s.at("I") / s.at("G")).exact(),
                 in("w", s.at("O"), s.at("I")), fixed("grid", grid(s))))).also(TIES, FAR);
+        for (Grid.Offset offset : List.of(Grid.Offset.MIDDLE, Grid.Offset.ONE, Grid.Offset.MINIMUM)) {
+            put(row("groupRange", offset.name(), GRIDS, s -> List.of(out("step", s.at("O"), s.at("I") / s.at("G")).exact(),
+                    out("zero", s.at("O"), s.at("I") / s.at("G")).exact(), in("w", s.at("O"), s.at("I")),
+                    fixed("grid", new Grid(s.at("bits"), s.at("G"), offset))))).also(TIES, FAR);
+        }
         Row fakeQuant = put(row("fakeQuant", GRIDS, s -> List.of(out("y", s.at("O"), s.at("I")).operand().exact(), in("w", s.at("O"), s.at("I")), step(s), zero(s),
                 fixed("grid", grid(s))))).also(TIES, CLAMPED, FAR);
         put(back("fakeQuantBack", fakeQuant, f -> List.of(f.slope("w").exact(), f.slope("step"), f.slope("zero"), f.dy("y"), f.arg("w"), f.arg("step"),
                 f.arg("zero"), f.arg("grid")))).depth(s -> s.at("G") * (1 << s.at("bits"))).straightThrough().inPlace("dw", "dy");
+        Row minimum = put(row("fakeQuant", "minimum", GRIDS, s -> List.of(out("y", s.at("O"), s.at("I")).operand().exact(), in("w", s.at("O"), s.at("I")),
+                step(s), minimum(s), fixed("grid", new Grid(s.at("bits"), s.at("G"), Grid.Offset.MINIMUM))))).also(TIES, CLAMPED, FAR);
+        put(back("fakeQuantBack", minimum, f -> List.of(f.slope("w").exact(), f.slope("step"), f.slope("zero"), f.dy("y"), f.arg("w"), f.arg("step"),
+                f.arg("zero"), f.arg("grid")))).depth(s -> s.at("G") * (1 << s.at("bits"))).straightThrough().inPlace("dw", "dy");
+        put(row("pack", "minimum", GRIDS, s -> List.of(codes("packed", true, s.at("O"), s.at("I"), s.at("bits"), s.at("G")).withMinimum(),
+                in("w", s.at("O"), s.at("I")), step(s), minimum(s)))).also(TIES, CLAMPED, FAR).hides("w");
         put(row("pack", GRIDS, s -> List.of(codes("packed", true, s.at("O"), s.at("I"), s.at("bits"), s.at("G")), in("w", s.at("O"), s.at("I")),
                 step(s), zero(s)))).also(TIES, CLAMPED, FAR).hides("w");
 
         Row dequantize = put(row("dequantize", GRIDS, s -> List.of(out("y", s.at("O"), s.at("I")).operand().exact(),
                 codes("packed", false, s.at("O"), s.at("I"), s.at("bits"), s.at("G")), step(s))));
         put(back("dequantizeBack", dequantize, f -> List.of(f.slope("step"), f.dy("y"), f.arg("packed")))).depth(s -> s.at("G") * (1 << s.at("bits")));
+
+        Row raised = put(row("dequantize", "minimum", GRIDS, s -> List.of(out("y", s.at("O"), s.at("I")).operand().exact(),
+                codes("packed", false, s.at("O"), s.at("I"), s.at("bits"), s.at("G")).withMinimum(), step(s))));
+        put(back("dequantizeBack", raised, f -> List.of(f.slope("step"), f.dy("y"), f.arg("packed")))).depth(s -> s.at("G") * (1 << s.at("bits"))).hides("packed");
+
+        for (Snap.Half half : Snap.Half.values()) {
+            put(snap("steps as " + half, Snap.steps(half)));
+            put(snap("minima as " + half, Snap.minima(half)));
+            put(snap("steps of two levels, " + half, Snap.steps(half).twoLevels()));
+            put(snap("minima of two levels, " + half, Snap.minima(half).twoLevels()));
+        }
+        put(snap("zero points", Snap.range(1, 3)));
 
         Row lsq = put(row("lsq", GRIDS, s -> List.of(out("y", s.at("O"), s.at("I")).exact(), in("w", s.at("O"), s.at("I")), step(s),
                 fixed("grid", grid(s))))).also(TIES, FAR);

@@ -42,10 +42,11 @@ class StraightThroughTest {
         double[] stepShift = new double[at.get("step").length], zeroShift = stepShift.clone(), rounding = new double[n], stuck = new double[n];
         for (int g = 0; g < stepShift.length; g++) {
             stepShift[g] = Math.clamp(at.get("step")[g], 1e-4, 1e4) - at.get("step")[g];
-            zeroShift[g] = Math.clamp(Math.rint(at.get("zero")[g]), 0, Q) - at.get("zero")[g];
+            zeroShift[g] = grid.minimum() ? 0 : Math.clamp(Math.rint(at.get("zero")[g]), 0, Q) - at.get("zero")[g];
         }
         for (int i = 0; i < n; i++) {
-            double v = at.get("w")[i] / (at.get("step")[i / G] + stepShift[i / G]), u = rint(v) + at.get("zero")[i / G] + zeroShift[i / G];
+            double zero = at.get("zero")[i / G] + zeroShift[i / G], from = grid.minimum() ? zero : 0;
+            double v = (at.get("w")[i] - from) / (at.get("step")[i / G] + stepShift[i / G]), u = rint(v) + (grid.minimum() ? 0 : zero);
             rounding[i] = rint(v) - v;
             stuck[i] = u < 0 ? 0 : u > Q ? Q : Double.NaN;
         }
@@ -53,6 +54,10 @@ class StraightThroughTest {
             double[] y = new double[n];
             for (int i = 0; i < n; i++) {
                 double s = x.get("step")[i / G] + stepShift[i / G], z = x.get("zero")[i / G] + zeroShift[i / G];
+                if (grid.minimum()) {
+                    y[i] = (Double.isNaN(stuck[i]) ? (x.get("w")[i] - z) / s + rounding[i] : stuck[i]) * s + z;
+                    continue;
+                }
                 double q = Double.isNaN(stuck[i]) ? x.get("w")[i] / s + rounding[i] + z : stuck[i];
                 y[i] = (q - z) * s;
             }
