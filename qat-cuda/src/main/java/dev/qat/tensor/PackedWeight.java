@@ -25,6 +25,11 @@ public record PackedWeight(String name, int bits, int group, long cols, Tensor w
         Fail.unless(step.rows() == words.rows() && step.cols() == cols / group, "%s: steps %s do not fit", name, step);
     }
 
+    /** The same with its parts in other places. */
+    public PackedWeight at(Tensor otherWords, Tensor otherStep, Tensor otherZero) {
+        return new PackedWeight(name, bits, group, cols, otherWords, otherStep, otherZero, bias, minimum);
+    }
+
     public long rows() {
         return words.rows();
     }

@@ -58,9 +58,14 @@ public enum GgmlType {
         return name().toLowerCase(Locale.ROOT);
     }
 
-    /** Whether trained codes can be stored as they are. */
+    /** Whether whole numbers times one step can be stored as they are. */
     public boolean lattice() {
         return highest > lowest;
+    }
+
+    /** Whether trained codes can be stored as they are: those of a lattice, or of Q2_K's two levels. */
+    public boolean codes() {
+        return lattice() || this == Q2_K;
     }
 
     /** Whether the whole number q is a point of this lattice; Q1_0 has no zero. */
@@ -114,6 +119,14 @@ public enum GgmlType {
             case TQ2_0 -> TernaryBlocks.encodePairs(raw, at, q, from, d);
             default -> throw Fail.internal("%s is no lattice type", this);
         }
+    }
+
+    /**
+     * One block of Q2_K: w = d·scale·q − dmin·minimum, scale and minimum per 16 weights.
+     * raw[at .. at + 84) from scale, minimum (16) in 0..15, q[from .. from + 256) in 0..3, fp16 bits d, dmin
+     */
+    public static void encodeTwoLevels(byte[] raw, int at, int[] scale, int[] minimum, int[] q, int from, short d, short dmin) {
+        SuperBlocks.encode2(raw, at, scale, minimum, from == 0 && q.length == 256 ? q : Arrays.copyOfRange(q, from, from + 256), d, dmin);
     }
 
     /** One block of weights rounded to this type, its step from the block's largest weight.   raw from w[from .. from + elements) */

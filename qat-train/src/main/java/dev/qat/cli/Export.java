@@ -1,18 +1,23 @@
 package dev.qat.cli;
 
-import dev.qat.data.GgmlType;
+import dev.qat.data.CausalLm;
 import dev.qat.data.HfModelDir;
-import dev.qat.export.Exporter;
+import dev.qat.data.SelfSampler;
+import dev.qat.data.Windows;
+import dev.qat.export.Deployment;
 import dev.qat.export.Exports;
-import dev.qat.export.Frozen;
-import dev.qat.export.FrozenDir;
 import dev.qat.export.Proof;
 import dev.qat.export.Report;
+import dev.qat.model.Model;
+import dev.qat.ops.Backend;
+import dev.qat.ops.Sampling;
 import dev.qat.tensor.Fail;
-import java.io.IOException;
+import dev.qat.train.Backends;
+import dev.qat.train.ModelLm;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.concurrent.Callable;
@@ -28,7 +33,7 @@ final class Export implements Callable<Integer> {
     private Path run;
 
     @Option(names = "--target", required = true, paramLabel = "TARGET",
-            description = "hf, gptq, gptq-v2, awq, compressed-tensors, or gguf:TYPE with f32, f16, q4_0, q4_1, q8_0, tq1_0, tq2_0, q2_0.")
+            description = "hf, gptq, gptq-v2, awq, compressed-tensors, or gguf:TYPE with f32, f16, q4_0, q4_1, q8_0, tq1_0, tq2_0, q2_0, q2_k.")
     private String target;
 
     @Option(names = "--out", paramLabel = "PATH", description = "The file or directory to write; else one in RUNDIR/export.")
@@ -40,50 +45,48 @@ final class Export implements Callable<Integer> {
     @Option(names = "--requantize", description = "Round the weights again where the trained codes do not fit; says how much moves.")
     private boolean requantize;
 
+    @Parameters(index = "1..*", paramLabel = "KEY=VALUE", description = "backend, threads: where our own engine runs a GGUF file beside llama.cpp.")
+    private List<String> words = List.of();
+
+    /** @param backend auto, cpu, cuda or reference  @param threads of the CPU backend; 0 takes every core */
+    record Settings(String backend, int threads) {
+        static final Settings DEFAULTS = new Settings("auto", 0);
+    }
+
+    private static final int SAMPLES = 8, LENGTH = 128;
+
     @Override
     public Integer call() {
-        GgmlType ends = GgmlType.named(embeddings).orElseThrow(() -> Fail.usage("--embeddings %s, expected f16, q8_0 or q6_k", embeddings));
-        Exporter exporter = Exports.of(target, new Exports.Options(ends, requantize));
-        Path path = place(exporter);
-        try (Frozen model = FrozenDir.open(run.resolve("model"), notes())) {
-            Report report = exporter.write(path, model);
-            try (Frozen written = Exports.open(path)) {
-                print(report, Proof.of(model, written, report), model);
-            }
+        Settings s = RecipeReader.words("export", words, Settings.class);
+        Exports.Options options = Exports.Options.of("--embeddings", embeddings, requantize);
+        Exports.of(target, options);
+        Path path = place();
+        try (Backend backend = Backends.open(s.backend, s.threads)) {
+            print(Deployment.of(run, target, options, path, target.startsWith("gguf:") ? sampled(backend) : null, backend));
         }
         return 0;
     }
 
-    /** What --out says, or RUNDIR/export/gguf-q4_0.gguf, RUNDIR/export/gptq-v2. */
-    private Path place(Exporter exporter) {
+    /** What --out says, or a place in RUNDIR/export. */
+    private Path place() {
         if (!Files.isDirectory(run.resolve("model"))) throw Fail.usage("%s: no model in it; give the directory of a finished run", run);
         // a place of the user's own may hold anything, so nothing there is replaced
         if (out != null && Files.exists(out)) throw Fail.usage("%s already exists; choose another place with --out", out);
-        if (out != null) return out;
-        Path folder = run.resolve("export");
-        try {
-            Files.createDirectories(folder);
-        } catch (IOException e) {
-            throw Fail.io(e, "cannot create %s: %s. Choose another place with --out.", folder, e.getMessage());
-        }
-        return folder.resolve(target.replace(':', '-') + (exporter.directory() ? "" : ".gguf"));
+        return out != null ? out : Deployment.place(run, target);
     }
 
-    /** What the written file says of its origin: the run, its recipe, a fingerprint of its weights. */
-    private Map<String, String> notes() {
-        Map<String, String> notes = new LinkedHashMap<>();
-        notes.put("name", run.toAbsolutePath().normalize().getFileName().toString());
-        Path recipe = run.resolve("recipe.yaml");
-        try (HfModelDir model = HfModelDir.open(run.resolve("model"))) {
-            if (Files.isRegularFile(recipe)) notes.put("recipe", Files.readString(recipe));
-            notes.put("fingerprint", model.fingerprint());
-        } catch (IOException e) {
-            throw Fail.io(e, "%s: cannot read: %s", recipe, e.getMessage());
+    /** A few texts of the model's own, for two engines to read; without a BOS to begin with, one text of all tokens in turn. */
+    private Windows sampled(Backend backend) {
+        try (HfModelDir source = HfModelDir.open(run.resolve("model")); CausalLm lm = new ModelLm(Model.load(source, backend.memory()), backend)) {
+            int bos = source.specialIds().bos(), length = Math.min(LENGTH, lm.context() - 1);
+            if (bos >= 0) return Windows.separate(SelfSampler.sample(lm, bos, 0, SAMPLES, length + 1, SAMPLES, new Sampling(1, 0, 1, 1), _ -> {}), length);
+            return Windows.train(java.util.stream.IntStream.range(0, SAMPLES * length + 1).map(i -> i % lm.vocabulary()).toArray(), length);
         }
-        return notes;
     }
 
-    private static void print(Report r, Proof proof, Frozen model) {
+    static void print(Deployment d) {
+        Report r = d.report();
+        Proof proof = d.proof();
         Table table = new Table(Table.text("type"), Table.number("tensors"), Table.number("weights"), Table.number("size"), Table.number("bits/weight"));
         Map<String, long[]> types = new LinkedHashMap<>(); // tensors, weights, bytes
         for (Report.Stored s : r.tensors()) {
@@ -103,9 +106,20 @@ final class Export implements Callable<Integer> {
             System.out.printf("Rounded again: %s of the linears' weights moved, by %s of their size (root mean square).%n", percent(r.moved().share()), percent(r.moved().rmse()));
         }
         if (proof.weights() > 0) {
-            System.out.printf(Locale.ROOT, "Proved: all %,d weights of %d linears read back as (code - zero) x stored step, bit for bit.%n", proof.weights(), model.quantized().size());
+            System.out.printf(Locale.ROOT, "Proved: all %,d weights of %d linears read back as (code - zero) x stored step, bit for bit.%n", proof.weights(), d.linears());
         }
         System.out.printf("%s read back within %s of their largest value.%n", r.moved() == null ? "All other tensors" : "All tensors", percent(proof.rest()));
+        d.engines().ifPresent(Export::print);
+    }
+
+    private static void print(Deployment.Engines e) {
+        String read = "%d windows of %d tokens".formatted(e.windows(), e.length());
+        if (!e.missing().isEmpty()) {
+            System.out.printf(Locale.ROOT, "Perplexity of %s: %.5f by this engine. SKIPPED: llama.cpp did not judge the file: %s%n", read, e.ours(), e.missing());
+            return;
+        }
+        System.out.printf(Locale.ROOT, "Perplexity of %s: %.5f by this engine, %.5f by llama.cpp, %s apart%s%n", read, e.ours(), e.theirs(), percent(e.apart()),
+                e.agree() ? "." : ". WARNING: that is more than its 8-bit activations explain.");
     }
 
     private static String percent(double share) {

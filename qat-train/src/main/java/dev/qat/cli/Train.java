@@ -61,6 +61,7 @@ final class Train implements Callable<Integer> {
         System.out.println();
         table.print(System.out);
         System.out.println("Held out: " + result.heldOut());
+        result.deployment().ifPresent(Export::print);
         System.out.printf(Locale.ROOT, "%s in all. Model, codes, metrics and result: %s%n", Format.duration(result.seconds()), result.directory());
     }
 

@@ -28,8 +28,8 @@ final class AwqOut implements PackedFormat {
     }
 
     @Override
-    public void check(Lattice l) {
-        if (l.rows() % 8 != 0) throw Fail.usage("%s has %d outputs, and AWQ packs eight to a word; write a gguf target", l.name(), l.rows());
+    public void shape(String linear, int bits, long rows, long cols) {
+        if (rows % 8 != 0) throw Fail.usage("%s has %d outputs, and AWQ packs eight to a word; write a gguf target", linear, rows);
     }
 
     @Override

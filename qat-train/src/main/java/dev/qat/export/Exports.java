@@ -18,12 +18,17 @@ public final class Exports {
         public static final List<GgmlType> ENDS = List.of(GgmlType.F16, GgmlType.Q8_0, GgmlType.Q6_K);
         public static final Options DEFAULT = new Options(GgmlType.F16, false);
 
+        /** @param key what the user calls the choice of {@code ends} */
+        public static Options of(String key, String ends, boolean requantize) {
+            return new Options(GgmlType.named(ends).filter(ENDS::contains).orElseThrow(() -> Fail.usage("%s = %s, expected f16, q8_0 or q6_k", key, ends)), requantize);
+        }
+
         public Options {
             if (!ENDS.contains(ends)) throw Fail.usage("embeddings = %s, expected f16, q8_0 or q6_k", ends.label());
         }
     }
 
-    private static final List<GgmlType> GGUF = List.of(GgmlType.F32, GgmlType.F16, GgmlType.Q4_0, GgmlType.Q4_1, GgmlType.Q8_0, GgmlType.TQ1_0, GgmlType.TQ2_0, GgmlType.Q2_0);
+    private static final List<GgmlType> GGUF = List.of(GgmlType.F32, GgmlType.F16, GgmlType.Q4_0, GgmlType.Q4_1, GgmlType.Q8_0, GgmlType.TQ1_0, GgmlType.TQ2_0, GgmlType.Q2_0, GgmlType.Q2_K);
 
     private Exports() {}
 
@@ -33,17 +38,25 @@ public final class Exports {
         return names;
     }
 
-    /** The exporter of a target such as {@code gptq-v2} or {@code gguf:q4_0}. */
-    public static Exporter of(String target, Options options) {
-        if (!names().contains(target)) throw Fail.usage("target '%s' is none of %s", target, String.join(", ", names()));
+    /** The exporter of a target as {@link Target} spells it. */
+    public static Exporter of(String text, Options options) {
+        String target = Target.of(text).name();
         if (options.requantize && !target.startsWith("gguf:")) throw Fail.usage("--requantize is for gguf targets; %s holds the codes as they are or refuses them", target);
         return switch (target) {
             case "hf" -> new PlainOut();
-            case "gptq" -> new PackedDirOut(target, _ -> new GptqOut(1));
-            case "gptq-v2" -> new PackedDirOut(target, _ -> new GptqOut(2));
-            case "awq" -> new PackedDirOut(target, _ -> new AwqOut());
+            case "gptq", "gptq-v2", "awq" -> new PackedDirOut(target, _ -> format(target));
             case "compressed-tensors" -> new PackedDirOut(target, CompressedTensorsOut::of);
             default -> new GgufOut(GgmlType.named(target.substring("gguf:".length())).orElseThrow(), options.ends, options.requantize);
+        };
+    }
+
+    /** How a packed directory's format lays out its tensors. */
+    static PackedFormat format(String name) {
+        return switch (name) {
+            case "gptq" -> new GptqOut(1);
+            case "gptq-v2" -> new GptqOut(2);
+            case "awq" -> new AwqOut();
+            default -> new CompressedTensorsOut(false);
         };
     }
 

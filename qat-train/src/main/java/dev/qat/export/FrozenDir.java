@@ -21,9 +21,9 @@ import java.util.regex.Pattern;
 /** The directory that {@link HfOut} writes: a Hugging Face model, and beside it packed.safetensors, where it was quantized. */
 public final class FrozenDir implements Frozen {
     private static final String CODES = "packed.safetensors";
-    private static final Pattern SHAPE = Pattern.compile("bits=(\\d{1,2}) group=(\\d{1,9}) columns=(\\d{1,9})");
+    private static final Pattern SHAPE = Pattern.compile("bits=(\\d{1,2}) group=(\\d{1,9}) columns=(\\d{1,9})( minimum)?");
 
-    private record Shape(int bits, int group, int cols) {}
+    private record Shape(int bits, int group, int cols, boolean minimum) {}
 
     private final HfModelDir dir;
     private final Safetensors packed; // null where nothing was quantized
@@ -71,7 +71,7 @@ public final class FrozenDir implements Frozen {
     private Shape shape(String linear, String text) {
         Matcher m = SHAPE.matcher(text);
         if (!m.matches()) throw damaged(linear, "metadata '" + text + "'");
-        Shape s = new Shape(Integer.parseInt(m.group(1)), Integer.parseInt(m.group(2)), Integer.parseInt(m.group(3)));
+        Shape s = new Shape(Integer.parseInt(m.group(1)), Integer.parseInt(m.group(2)), Integer.parseInt(m.group(3)), m.group(4) != null);
         if (s.bits < 1 || s.bits > 8 || s.group < 1 || s.cols < 1 || s.cols % s.group != 0) throw damaged(linear, "metadata '" + text + "'");
         long rows = rows(linear);
         expect(linear + ".codes", StoredType.I32, rows, PackedWeight.wordsPerRow(s.cols, s.bits));
@@ -131,10 +131,10 @@ public final class FrozenDir implements Frozen {
         Fail.unless(s != null, "%s has no codes", linear);
         float[] zero = packed.floats(linear + ".zero");
         for (float z : zero) {
-            if (z != Math.rint(z) || z < 0 || z >= 1 << s.bits) throw damaged(linear, "the zero point " + z);
+            if (s.minimum ? !(Math.abs(z) < Float.MAX_VALUE) : z != Math.rint(z) || z < 0 || z >= 1 << s.bits) throw damaged(linear, "the zero point " + z);
         }
         return new Lattice(linear, s.bits, s.group, Math.toIntExact(rows(linear)), s.cols,
-                packed.bytes(linear + ".codes").toArray(ValueLayout.JAVA_INT_UNALIGNED), packed.floats(linear + ".step"), zero, null);
+                packed.bytes(linear + ".codes").toArray(ValueLayout.JAVA_INT_UNALIGNED), packed.floats(linear + ".step"), zero, null, s.minimum);
     }
 
     @Override

@@ -47,9 +47,10 @@ final class GgufOut implements Exporter {
     @Override
     public Report write(Path path, Frozen model) {
         ModelConfig c = model.config();
-        if (target.lattice() && !requantize && model.quantized().isEmpty()) {
+        if (target.codes() && !requantize && model.quantized().isEmpty()) {
             throw Fail.usage("target gguf:%s: the model has no trained codes; write gguf:f16, or round it with --requantize", target.label());
         }
+        if (requantize && !target.rounds()) throw Fail.usage("gguf:%s is written from codes trained for it, not by rounding; leave --requantize out", target.label());
         List<Job> jobs = new ArrayList<>();
         Map<String, Integer> falls = new LinkedHashMap<>();
         GgufNames.architecture(c);
@@ -79,8 +80,8 @@ final class GgufOut implements Exporter {
         else if (exact(model, linear)) {
             Lattice l = model.lattice(linear);
             type = GgufFit.type(target, l, GgufFit.numbers(l));
-        } else if (target.lattice() && requantize && target.rounds()) type = largestFor(target, cols);
-        else type = target.lattice() ? GgmlType.F16 : target;
+        } else if (target.codes() && requantize && target.rounds()) type = largestFor(target, cols);
+        else type = target.codes() ? GgmlType.F16 : target;
         GgmlType wanted = linear.isEmpty() ? ends : target;
         if (shape.length == 2 && type != wanted && target != GgmlType.F32) {
             boolean plain = !linear.isEmpty() && !model.quantized().contains(linear) && !requantize;
@@ -91,7 +92,7 @@ final class GgufOut implements Exporter {
     }
 
     private boolean exact(Frozen model, String linear) {
-        return target.lattice() && !requantize && model.quantized().contains(linear);
+        return target.codes() && !requantize && model.quantized().contains(linear);
     }
 
     /** The type, or the nearest larger one whose blocks divide a row. */
@@ -104,10 +105,9 @@ final class GgufOut implements Exporter {
         String linear = Configs.linear(j.name);
         if (exact(model, linear)) {
             Lattice l = model.lattice(linear);
-            HalfSteps steps = HalfSteps.of(l);
             if (j.slot.type() == GgmlType.F32) plain(out, model, j, l, tally);
-            else codes(out, model.config(), j, l, steps, tally);
-            tally.maxScaleMove = Math.max(tally.maxScaleMove, j.slot.type() == GgmlType.F32 ? 0 : steps.maxMove());
+            else if (j.slot.type() == GgmlType.Q2_K) twoLevels(out, model.config(), j, l);
+            else codes(out, model.config(), j, l, HalfSteps.of(l), tally);
         } else {
             plain(out, model, j, null, tally);
         }
@@ -120,6 +120,7 @@ final class GgufOut implements Exporter {
         int atOnce = Math.clamp(BUFFER / perRow, 1, l.rows());
         byte[] raw = new byte[atOnce * perRow];
         int[] q = new int[l.cols()];
+        tally.maxScaleMove = Math.max(tally.maxScaleMove, steps.maxMove());
         for (int at = 0; at < l.rows(); at += atOnce) {
             int rows = Math.min(atOnce, l.rows() - at);
             for (int i = 0; i < rows; i++) {
@@ -128,12 +129,28 @@ final class GgufOut implements Exporter {
                 else l.whole(q, row);
                 for (int b = 0; b < l.cols() / type.elements; b++) {
                     int group = row * l.groups() + b * type.elements / l.group();
-                    short m = type == GgmlType.Q4_1 ? minimum(l.zero()[group], steps.values()[group], tally) : 0;
+                    short m = type != GgmlType.Q4_1 ? 0 : l.minimum() ? Float.floatToFloat16(l.zero()[group]) : minimum(l.zero()[group], steps.values()[group], tally);
                     type.encode(raw, i * perRow + b * type.bytes, q, b * type.elements, steps.bits()[group], m);
                 }
             }
             out.write(j.slot.name(), MemorySegment.ofArray(raw).asSlice(0, (long) rows * perRow));
         }
+    }
+
+    /** Blocks of Q2_K: codes, and the 4-bit codes that steps and minima are made of. */
+    private void twoLevels(GgufWriter out, ModelConfig c, Job j, Lattice l) {
+        TwoLevels steps = TwoLevels.steps(l), minima = TwoLevels.minima(l);
+        int turned = GgufNames.turned(c, j.name), blocks = l.cols() / GgmlType.Q2_K.elements;
+        int[] q = new int[l.cols()];
+        byte[] raw = new byte[Math.toIntExact((long) l.rows() * blocks * GgmlType.Q2_K.bytes)];
+        for (int i = 0, at = 0; i < l.rows(); i++) {
+            int row = GgufNames.source(i, l.rows(), turned);
+            l.codes(q, row);
+            for (int b = row * blocks, e = 0; e < l.cols(); b++, e += GgmlType.Q2_K.elements, at += GgmlType.Q2_K.bytes) {
+                GgmlType.encodeTwoLevels(raw, at, steps.block(b), minima.block(b), q, e, steps.d()[b], minima.d()[b]);
+            }
+        }
+        out.write(j.slot.name(), MemorySegment.ofArray(raw));
     }
 
     /** Q4_1's m = fp16(−zero · d). */

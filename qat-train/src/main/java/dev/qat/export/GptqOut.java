@@ -35,12 +35,15 @@ final class GptqOut implements PackedFormat {
     }
 
     @Override
+    public void shape(String linear, int bits, long rows, long cols) {
+        if (cols * bits % 32 == 0 && rows * bits % 32 == 0) return;
+        int multiple = bits % 2 == 1 ? 32 : 32 / bits;
+        throw Fail.usage("%s is %d x %d: GPTQ packs %d-bit codes into whole 32-bit words along both sides, so both must be multiples of %d; write a gguf target",
+                linear, rows, cols, bits, multiple);
+    }
+
+    @Override
     public void check(Lattice l) {
-        if ((long) l.cols() * l.bits() % 32 != 0 || (long) l.rows() * l.bits() % 32 != 0) {
-            int multiple = l.bits() == 3 ? 32 : 32 / l.bits();
-            throw Fail.usage("%s is %d x %d: GPTQ packs %d-bit codes into whole 32-bit words along both sides, so both must be multiples of %d; write a gguf target",
-                    l.name(), l.rows(), l.cols(), l.bits(), multiple);
-        }
         if (version == 2) return;
         for (float z : l.zero()) {
             if (z == 0) throw Fail.usage("%s has a zero point of 0, and GPTQ version 1 stores zero - 1; write gptq-v2", l.name());

@@ -25,7 +25,8 @@ import java.util.Map;
  * tokenizer of the source; and beside the weights, the codes themselves in packed.safetensors.
  *
  * <p>packed.safetensors holds, for each linear P: {@code P.codes} I32 (O, words), a dense little-endian bit stream per row;
- * {@code P.step} F32 and {@code P.zero} F32 (O, I/G); and in its metadata {@code P} = "bits=b group=G columns=I".
+ * {@code P.step} F32 and {@code P.zero} F32 (O, I/G); and in its metadata {@code P} = "bits=b group=G columns=I", with
+ * " minimum" at the end where {@code P.zero} holds minima.
  */
 public final class HfOut {
     private final HfModelDir source;
@@ -74,7 +75,7 @@ public final class HfOut {
             slots.add(new Slot(p.name() + ".codes", StoredType.I32, p.words().dims()));
             slots.add(new Slot(p.name() + ".step", StoredType.F32, p.step().dims()));
             slots.add(new Slot(p.name() + ".zero", StoredType.F32, p.zero().dims()));
-            meta.put(p.name(), "bits=%d group=%d columns=%d".formatted(p.bits(), p.group(), p.cols()));
+            meta.put(p.name(), "bits=%d group=%d columns=%d%s".formatted(p.bits(), p.group(), p.cols(), p.minimum() ? " minimum" : ""));
         }
         try (SafetensorsWriter out = SafetensorsWriter.open(file, slots, meta)) {
             for (PackedWeight p : packed) {

@@ -77,7 +77,9 @@ final class PackedDirOut implements Exporter {
 
     private static Lattice fitted(Frozen model, PackedFormat format, String name) {
         Lattice l = model.lattice(name);
+        if (l.minimum()) throw Fail.usage("%s has a minimum per group, which packed directories do not hold; write the gguf target it was trained for", name);
         Lattice fitted = l.widened(format.bits(l));
+        format.shape(name, fitted.bits(), fitted.rows(), fitted.cols());
         format.check(fitted);
         return fitted;
     }

@@ -16,8 +16,11 @@ interface PackedFormat {
     /** The bits this format writes codes of so many bits with; refused where there are none. */
     int bits(Lattice l);
 
-    /** Refuses a lattice this format cannot hold. */
-    void check(Lattice l);
+    /** Refuses a linear (O, I) whose codes of so many bits this format cannot pack. */
+    default void shape(String linear, int bits, long rows, long cols) {}
+
+    /** Refuses a lattice of a shape that fits, for its numbers. */
+    default void check(Lattice l) {}
 
     /** The tensors to come, in order. */
     List<Slot> slots(Lattice l);

@@ -39,9 +39,9 @@ public record Proof(long weights, double rest) {
         return new Proof(weights, rest);
     }
 
-    /** What the stored form of a lattice decodes to: steps as fp16, but F32 where a whole tensor had to stay plain. */
+    /** What the stored form of a lattice decodes to: steps as fp16 (with minima they are already), but F32 where a whole tensor had to stay plain. */
     private static void exact(MemorySegment wanted, Lattice l, GgmlType type, boolean plain) {
-        if (plain || type == GgmlType.F32) {
+        if (plain || type == GgmlType.F32 || l.minimum() && type != GgmlType.F16) {
             Frozen.weights(wanted, l, l.step());
         } else if (type == GgmlType.F16) {
             Frozen.weights(wanted, l, l.step());

@@ -11,13 +11,14 @@ import dev.qat.train.Stage;
  * Block-wise training of all parameters, the first phase of EfficientQAT (arXiv 2407.11062 §3.2): weights, steps, zero points
  * and norm gains of one block against the full-precision block's output, AdamW without decay or clipping, cosine to a twentieth.
  *
+ * @param bits       0 takes the target's, without one 4  @param group −1 for the whole row; 0 takes the target's, without one 64
  * @param weightRate of weights and norm gains; 0 takes the official 2e-5 at 2 bits, else 1e-5
  * @param scaleRate  of steps and zero points  @param floor the last rate as a share of the first
  * @param windows the windows to train on: all, the user's text, or the model's own samples
  * @param shuffle    draws the batches of every epoch in a new order; the official code always takes the text's
  */
 public record BlockAp(int bits, int group, int epochs, int batch, double weightRate, double scaleRate, double floor, Part windows, boolean shuffle) implements Stage {
-    public static final BlockAp DEFAULTS = new BlockAp(4, 64, 2, 2, 0, 1e-4, 0.05, Part.ALL, false);
+    public static final BlockAp DEFAULTS = new BlockAp(0, 0, 2, 2, 0, 1e-4, 0.05, Part.ALL, false);
 
     public BlockAp {
         Bits.check(bits);
@@ -33,7 +34,7 @@ public record BlockAp(int bits, int group, int epochs, int batch, double weightR
     @Override
     public void run(Run run) {
         run.reset();
-        double rate = weightRate > 0 ? weightRate : bits == 2 ? 2e-5 : 1e-5;
+        double rate = weightRate > 0 ? weightRate : run.rule().bits(bits) == 2 ? 2e-5 : 1e-5;
         Blockwise.train(run, "block-ap", new Blockwise.Config(bits, group, epochs, batch, rate, scaleRate,
                 new Schedule(Schedule.Shape.COSINE, 0, floor), AdamW.Config.DEFAULTS, windows, shuffle));
     }

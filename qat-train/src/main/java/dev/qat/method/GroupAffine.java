@@ -6,7 +6,6 @@ import dev.qat.ops.Backend;
 import dev.qat.ops.Grid;
 import dev.qat.ops.Ops;
 import dev.qat.tensor.DType;
-import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.PackedWeight;
 import dev.qat.tensor.Param;
@@ -17,42 +16,36 @@ import java.util.List;
 
 /**
  * Group-wise asymmetric quantization with a trainable step and zero point per group, EfficientQAT's quantizer
- * (arXiv 2407.11062 §3.2): ŵ = (clamp(rint(w/s) + z, 0, 2^b − 1) − z) · s, started at the group's range.
+ * (arXiv 2407.11062 §3.2): ŵ = (clamp(rint(w/s) + z, 0, 2^b − 1) − z) · s, started at the group's range. A target's
+ * {@link Rule} may fix z, or put a trained minimum in its place, and rounds what it stores.
  */
 public final class GroupAffine implements Quantizer {
     private final Linear linear;
     private final Grid grid;
+    private final Rule rule;
     private final Param step, zero;   // (O, I/G)
 
-    private GroupAffine(Linear linear, Grid grid, Slab slab) {
+    private GroupAffine(Linear linear, Grid grid, Rule rule, Slab slab) {
         this.linear = linear;
         this.grid = grid;
+        this.rule = rule;
         long groups = linear.inputs() / grid.group();
         step = slab.param(linear.name + ".step", Kind.SCALE, linear.outputs(), groups);
         zero = slab.param(linear.name + ".zero", Kind.ZERO, linear.outputs(), groups);
     }
 
-    /** Puts a quantizer at the end of every linear's weight site; {@code group} 0 or −1 takes the whole row. */
-    public static List<GroupAffine> install(Backend backend, String owner, List<Linear> linears, int bits, int group) {
+    /** Puts a quantizer at the end of every linear's weight site, on the grid that the rule makes of the stage's bits and group. */
+    public static List<GroupAffine> install(Backend backend, String owner, List<Linear> linears, int bits, int group, Rule rule) {
         List<GroupAffine> all = Slab.of(backend.memory(), owner, slab -> {
             List<GroupAffine> q = new ArrayList<>();
-            for (Linear l : linears) q.add(new GroupAffine(l, grid(l, bits, group), slab));
+            for (Linear l : linears) q.add(new GroupAffine(l, rule.grid(l, bits, group), rule, slab));
             return q;
         });
         for (GroupAffine q : all) {
             backend.groupRange(q.step.value(), q.zero.value(), q.linear.weight.value(), q.grid);
-            q.linear.weightSite.add((t, w) -> Ops.fakeQuant(t, w, q.step.value(), q.zero.value(), q.grid));
+            q.linear.weightSite.add((t, w) -> Ops.fakeQuant(t, w, rule.step(t, q.step.value()), rule.zero(t, q.zero.value(), q.grid), q.grid));
         }
         return all;
-    }
-
-    /** The grid of one linear; a group that does not divide its row is refused. */
-    public static Grid grid(Linear l, int bits, int group) {
-        int g = group <= 0 ? Math.toIntExact(l.inputs()) : group;
-        if (l.inputs() % g != 0) {
-            throw Fail.usage("group = %d does not divide the %d inputs of %s. Use a divisor of it, or -1 for the whole row.", g, l.inputs(), l.name);
-        }
-        return new Grid(bits, g);
     }
 
     public Linear linear() {
@@ -72,6 +65,7 @@ public final class GroupAffine implements Quantizer {
         for (int i = 0; i < installed.size(); i++) {
             GroupAffine q = installed.get(i);
             PackedWeight p = q.empty(backend.memory(), steps.get(i).value());
+            q.rule.settle(backend, q.step.value(), q.zero.value(), q.grid);
             backend.pack(p, q.linear.weight.value(), q.step.value(), q.zero.value());
             all.add(p);
         }
@@ -82,11 +76,11 @@ public final class GroupAffine implements Quantizer {
     private PackedWeight empty(Memory memory, Tensor steps) {
         Tensor words = memory.tensor(linear.name + ".codes", DType.I32, linear.outputs(), PackedWeight.wordsPerRow(linear.inputs(), grid.bits()));
         Tensor zeros = memory.tensor(linear.name + ".zero", steps.dims());
-        return new PackedWeight(linear.name, grid.bits(), grid.group(), linear.inputs(), words, steps, zeros, null);
+        return new PackedWeight(linear.name, grid.bits(), grid.group(), linear.inputs(), words, steps, zeros, null, grid.minimum());
     }
 
     @Override
     public List<Param> params() {
-        return List.of(step, zero);
+        return grid.given() < 0 ? List.of(step, zero) : List.of(step);
     }
 }

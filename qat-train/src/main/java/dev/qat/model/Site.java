@@ -31,7 +31,8 @@ public final class Site {
         return functions.isEmpty();
     }
 
-    Tensor through(Tape t, Tensor x) {
+    /** x after every function, in order. */
+    public Tensor through(Tape t, Tensor x) {
         for (Function f : functions) x = f.apply(t, x);
         return x;
     }

@@ -123,7 +123,7 @@ public final class Blockwise {
         boolean past = run.journal().past(); // trained by an earlier process: only its codes are wanted
         run.student().bring(block, DType.F32);
         if (!past) approach(block);
-        List<GroupAffine> quantizers = GroupAffine.install(run.backend(), "steps of block " + block.index, block.linears(), c.bits, c.group);
+        List<GroupAffine> quantizers = GroupAffine.install(run.backend(), "steps of block " + block.index, block.linears(), c.bits, c.group, run.rule());
         long total = (long) c.epochs * batches;
         try (AdamW adam = new AdamW(run.backend(), groups(block, quantizers), c.adam);
              Step step = new Step(run.backend(), "step of " + stage, true, t -> {

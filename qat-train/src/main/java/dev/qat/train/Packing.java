@@ -56,7 +56,7 @@ public final class Packing implements AutoCloseable {
             memory.write(steps.get(i), p.step);
             memory.write(zeros.get(i), p.zero);
             linears.add(p.linear);
-            codes.add(new PackedWeight(p.shape.name(), p.shape.bits(), p.shape.group(), p.shape.cols(), words.get(i), steps.get(i), zeros.get(i), p.shape.bias()));
+            codes.add(p.shape.at(words.get(i), steps.get(i), zeros.get(i)));
         }
         run.use(linears, codes, slabs);
         if (run.planned()) run.plan().host("codes of finished blocks", bytes);

@@ -2,6 +2,7 @@ package dev.qat.train;
 
 import dev.qat.data.HfModelDir;
 import dev.qat.data.Windows;
+import dev.qat.export.Target;
 import dev.qat.model.Model;
 import dev.qat.model.ModelConfig;
 import dev.qat.ops.Backend;
@@ -32,6 +33,7 @@ public final class Planner {
                 run.perform(stage);
                 judge.judge(false);
             }
+            Target.of(recipe.target()).check(run.packed().values(), source, config);
             plan.done(memory.peakSlabs(), memory.peak(), config.parameters());
             return plan;
         }

@@ -2,6 +2,8 @@ package dev.qat.train;
 
 import dev.qat.cuda.Precision;
 import dev.qat.data.StoredType;
+import dev.qat.export.Exports;
+import dev.qat.export.Target;
 import dev.qat.tensor.Fail;
 import java.nio.file.Path;
 import java.util.List;
@@ -12,10 +14,11 @@ import java.util.List;
  * @param backend auto (cuda where a device answers, else cpu), cpu, cuda or reference
  * @param precision what cuda's products read: bf16, tf32 or fp32  @param eager runs cuda's steps op by op, for debugging
  * @param threads of the CPU backend; 0 takes every core
+ * @param target  the container the codes are trained for and written to at the end, such as gptq-v2:w2g64 or gguf:q4_0; empty for none
  * @param output  the directory of the run; everything it makes lies there
  */
 public record Recipe(String name, Source model, String backend, Precision precision, boolean eager, int threads, long seed, Path output, Data data, Eval eval, Save save,
-                     Checkpoint checkpoint, List<Stage> stages) {
+                     Checkpoint checkpoint, String target, List<Stage> stages) {
     /** @param init load reads the weights; random draws fresh ones for the directory's config.json (training from scratch) */
     public record Source(Path path, Init init) {
         public static final Source DEFAULTS = new Source(null, Init.LOAD);
@@ -65,12 +68,13 @@ public record Recipe(String name, Source model, String backend, Precision precis
         }
     }
 
-    /** @param dtype of the written model; f32 keeps a trained lattice exactly */
-    public record Save(StoredType dtype) {
-        public static final Save DEFAULTS = new Save(StoredType.F32);
+    /** @param dtype of the written model; f32 keeps a trained lattice exactly  @param embeddings how a GGUF target stores embedding and head: f16, q8_0 or q6_k */
+    public record Save(StoredType dtype, String embeddings) {
+        public static final Save DEFAULTS = new Save(StoredType.F32, "f16");
 
         public Save {
             if (!List.of(StoredType.F32, StoredType.BF16, StoredType.F16).contains(dtype)) throw Fail.usage("dtype = %s, expected f32, bf16 or f16", dtype);
+            Exports.Options.of("embeddings", embeddings, false);
         }
     }
 
@@ -94,9 +98,10 @@ public record Recipe(String name, Source model, String backend, Precision precis
     public enum Resume { AUTO, NEVER, MUST }
 
     public static final Recipe DEFAULTS = new Recipe(null, Source.DEFAULTS, "auto", Precision.BF16, false, 0, 1, Path.of("runs"), Data.DEFAULTS, Eval.DEFAULTS,
-            Save.DEFAULTS, Checkpoint.DEFAULTS, null);
+            Save.DEFAULTS, Checkpoint.DEFAULTS, "", null);
 
     public Recipe {
+        Target.of(target);
         if (stages != null && stages.isEmpty()) throw Fail.usage("stages is empty, expected at least one");
         if (!List.of("auto", "cpu", "cuda", "reference").contains(backend)) throw Fail.usage("backend = %s, expected auto, cpu, cuda or reference", backend);
     }

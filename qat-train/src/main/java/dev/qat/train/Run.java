@@ -1,6 +1,8 @@
 package dev.qat.train;
 
 import dev.qat.data.Windows;
+import dev.qat.export.Target;
+import dev.qat.method.Rule;
 import dev.qat.model.Linear;
 import dev.qat.model.Model;
 import dev.qat.ops.Backend;
@@ -22,6 +24,7 @@ public final class Run {
     private final Journal journal;
     private final double peak;
     private final Plan plan;
+    private final Rule rule;
     private final Map<Linear, PackedWeight> packed = new LinkedHashMap<>();
     /** Allocations behind the codes in use. */
     private final List<Long> owned = new ArrayList<>();
@@ -41,6 +44,7 @@ public final class Run {
         this.journal = journal;
         this.peak = peak;
         this.plan = plan;
+        this.rule = Target.of(recipe.target()).rule();
     }
 
     /** A run on shapes alone: every loop notes what one of its steps costs, and does none. */
@@ -104,6 +108,11 @@ public final class Run {
         return peak;
     }
 
+    /** What the recipe's target demands of codes. */
+    public Rule rule() {
+        return rule;
+    }
+
     /** The codes of every linear quantized so far. */
     public Map<Linear, PackedWeight> packed() {
         return packed;
@@ -134,7 +143,7 @@ public final class Run {
             Linear linear = linears.get(i);
             packed.put(linear, p);
             linear.weightSite.clear();
-            linear.weightSite.add((t, w) -> Ops.dequantize(t, p, p.step()));
+            linear.weightSite.add((t, w) -> Ops.dequantize(t, p, rule.step(t, p.step())));
         }
         owned.addAll(slabs);
     }
@@ -156,6 +165,7 @@ public final class Run {
     /** Writes what the codes stand for into the weights that are in memory, and empties the sites: the plain model that computes the same. */
     public void bake() {
         packed.forEach((linear, codes) -> {
+            rule.settle(backend, codes.step());
             if (!linear.weight.resident()) return;
             backend.dequantize(linear.weight.value(), codes, codes.step());
             linear.weightSite.clear();

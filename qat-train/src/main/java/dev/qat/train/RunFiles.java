@@ -104,7 +104,7 @@ final class RunFiles implements AutoCloseable {
             }
             checkpoints.clear();
             watch.say("%s: this run is finished, there is nothing to do. checkpoint.resume=never runs it again.".formatted(dir));
-            return Optional.of(new Runner.Result(rows, r.path("held_out").asText(), r.path("seconds").asDouble(), dir, true));
+            return Optional.of(new Runner.Result(rows, r.path("held_out").asText(), r.path("seconds").asDouble(), dir, Optional.empty(), true));
         } catch (IOException e) {
             return Optional.empty(); // an older result that cannot be read is replaced
         }
@@ -167,6 +167,7 @@ final class RunFiles implements AutoCloseable {
             stages.addObject().put("name", r.name()).put("perplexity", r.perplexity()).put("kl", r.kl()).put("top1", r.top1())
                     .put("bits_per_weight", r.bitsPerWeight()).put("seconds", r.seconds());
         }
+        result.deployment().ifPresent(d -> out.set("export", d.json()));
         AtomicFile.write(dir.resolve("result.json"), out.toPrettyString() + "\n");
         checkpoints.clear();
     }

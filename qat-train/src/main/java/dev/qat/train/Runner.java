@@ -4,6 +4,8 @@ import dev.qat.data.AtomicFile;
 import dev.qat.data.HfModelDir;
 import dev.qat.data.HfModelWriter;
 import dev.qat.data.Windows;
+import dev.qat.export.Deployment;
+import dev.qat.export.Exports;
 import dev.qat.export.HfOut;
 import dev.qat.method.Methods;
 import dev.qat.model.Model;
@@ -21,8 +23,11 @@ public final class Runner {
     /** One line of the closing table. */
     public record Row(String name, double perplexity, double kl, double top1, double bitsPerWeight, double seconds) {}
 
-    /** @param heldOut what was judged, in words  @param old whether the run was finished before, and nothing was done now */
-    public record Result(List<Row> rows, String heldOut, double seconds, Path directory, boolean old) {}
+    /**
+     * @param heldOut what was judged, in words  @param deployment what was written for the recipe's target
+     * @param old     whether the run was finished before, and nothing was done now
+     */
+    public record Result(List<Row> rows, String heldOut, double seconds, Path directory, Optional<Deployment> deployment, boolean old) {}
 
     private final Recipe recipe;
     private final RunFiles files;
@@ -79,7 +84,8 @@ public final class Runner {
                 stages(run, texts.heldOut());
                 run.bake();
                 new HfOut(source, recipe.save().dtype(), versions).write(dir.resolve("model"), student, run.packed());
-                Result result = new Result(journal.rows(), texts.description(), journal.seconds(), dir, false);
+                Optional<Deployment> deployed = deploy(dir, texts.heldOut());
+                Result result = new Result(journal.rows(), texts.description(), journal.seconds(), dir, deployed, false);
                 journal.finish();
                 files.write(result, fingerprint, environment(), backend.name(), texts);
                 return result;
@@ -92,6 +98,13 @@ public final class Runner {
         Map<String, String> all = new LinkedHashMap<>(versions);
         if (backend.name().equals("cpu")) all.put("threads", String.valueOf(recipe.threads() == 0 ? Runtime.getRuntime().availableProcessors() : recipe.threads()));
         return all;
+    }
+
+    /** Writes the finished model for the recipe's target and proves the file. */
+    private Optional<Deployment> deploy(Path dir, Windows heldOut) {
+        if (recipe.target().isEmpty()) return Optional.empty();
+        var options = Exports.Options.of("embeddings", recipe.save().embeddings(), false);
+        return Optional.of(Deployment.of(dir, recipe.target(), options, Deployment.place(dir, recipe.target()), heldOut, backend));
     }
 
     private Model fresh(HfModelDir source) {

@@ -99,6 +99,11 @@ class LlamaCppTest {
         coded("gguf:q4_0", Tiny.asymmetric(2, 64), "");
         coded("gguf:q4_1", Tiny.asymmetric(4, 64), "");
         coded("gguf:q8_0", Tiny.asymmetric(4, 64), "");
+        for (String target : new String[] {"gguf:q4_1", "gguf:q2_k", "gguf:q4_0"}) {
+            Tiny tiny = Tiny.of(dir.resolve("hf"), backend, "llama", 256, 512, "").trainedFor(target);
+            double got = cosine(tiny, write(tiny, target));
+            assertTrue(got >= EIGHT_BIT, "trained for " + target + " cosine " + got);
+        }
         coded("gguf:tq2_0", Tiny.ternary(256), "");
         coded("gguf:tq1_0", Tiny.ternary(256), "");
     }

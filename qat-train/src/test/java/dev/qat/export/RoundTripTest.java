@@ -89,6 +89,7 @@ class RoundTripTest {
     void everyTargetKeepsTernaryCodes() {
         Tiny tiny = Tiny.of(dir.resolve("source"), backend, "llama", 256, 256, "").quantize(Tiny.ternary(256));
         for (String target : Exports.names()) {
+            if (target.equals("gguf:q2_k")) continue; // of two levels; see TargetTest
             Path path = dir.resolve(target.replace(':', '-'));
             assertEquals(14, tiny.frozen().quantized().size());
             assertEquals(2 * (2L * 256 * 256 + 2 * 128 * 256 + 3 * 256 * 256), proved(target, tiny.frozen(), path).weights(), target);

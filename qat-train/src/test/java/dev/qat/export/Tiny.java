@@ -3,6 +3,7 @@ package dev.qat.export;
 import dev.qat.data.ByteLevelTokenizer;
 import dev.qat.data.HfModelDir;
 import dev.qat.data.StoredType;
+import dev.qat.method.GroupAffine;
 import dev.qat.model.Linear;
 import dev.qat.model.Model;
 import dev.qat.model.ModelConfig;
@@ -14,6 +15,7 @@ import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Random;
 import java.util.function.BiFunction;
@@ -64,6 +66,14 @@ public final class Tiny {
             packed.put(l, p);
             backend.dequantize(l.weight.value(), p, p.step());
         }
+        return this;
+    }
+
+    /** Gives every linear the codes that a target's rule makes of its weights; what stays in the sites computes the same. */
+    Tiny trainedFor(String target) {
+        List<GroupAffine> quantizers = GroupAffine.install(backend, "steps", model.linears(), 0, 0, Target.of(target).rule());
+        List<PackedWeight> codes = GroupAffine.freeze(backend, quantizers);
+        for (int i = 0; i < codes.size(); i++) packed.put(quantizers.get(i).linear(), codes.get(i));
         return this;
     }
 

@@ -31,13 +31,13 @@ final class GroupAffineTest {
         try (Backend be = new CpuBackend(2)) {
             Model m = TinyModels.load(TinyModels.write(temp.resolve("m"), be, 5), be);
             Linear l = m.blocks().getFirst().down;
-            GroupAffine q = GroupAffine.install(be, "steps", List.of(l), bits, group).getFirst();
+            GroupAffine q = GroupAffine.install(be, "steps", List.of(l), bits, group, Rule.NONE).getFirst();
             // steps and zero points as training leaves them: off the grid, some zero points beyond its ends
             float[] zero = be.memory().floats(q.params().get(1).value());
             for (int i = 0; i < zero.length; i++) zero[i] += (i % 5 - 2) * 0.7f;
             be.memory().set(q.params().get(1).value(), zero);
             Tensor fake = be.memory().tensor("fake", l.weight.value().dims()), packed = be.memory().tensor("packed", fake.dims());
-            be.fakeQuant(fake, l.weight.value(), q.params().get(0).value(), q.params().get(1).value(), GroupAffine.grid(l, bits, group));
+            be.fakeQuant(fake, l.weight.value(), q.params().get(0).value(), q.params().get(1).value(), Rule.NONE.grid(l, bits, group));
             PackedWeight p = GroupAffine.freeze(be, List.of(q)).getFirst();
             be.dequantize(packed, p, p.step());
             assertArrayEquals(be.memory().floats(fake), be.memory().floats(packed));
@@ -49,7 +49,7 @@ final class GroupAffineTest {
     void aGroupThatDoesNotDivideTheRowIsRefusedByName() {
         try (Backend be = new CpuBackend(1)) {
             Model m = TinyModels.load(TinyModels.write(temp.resolve("m"), be, 5), be);
-            Fail e = assertThrows(Fail.class, () -> GroupAffine.install(be, "steps", m.linears(), 2, 48));
+            Fail e = assertThrows(Fail.class, () -> GroupAffine.install(be, "steps", m.linears(), 2, 48, Rule.NONE));
             assertEquals(Fail.USAGE, e.code());
             assertTrue(e.getMessage().contains("48") && e.getMessage().contains("q_proj"), e.getMessage());
         }
@@ -59,7 +59,7 @@ final class GroupAffineTest {
     void aWholeRowIsOneGroup() {
         try (Backend be = new CpuBackend(1)) {
             Model m = TinyModels.load(TinyModels.write(temp.resolve("m"), be, 5), be);
-            assertEquals(new Grid(3, 128), GroupAffine.grid(m.blocks().getFirst().down, 3, -1));
+            assertEquals(new Grid(3, 128), Rule.NONE.grid(m.blocks().getFirst().down, 3, -1));
         }
     }
 }
