@@ -90,6 +90,34 @@ class ExportTest {
         assertTrue(export(Fail.USAGE, "--target", "hf", "--requantize").contains("gguf"));
     }
 
+    /** qat train with a target ends with the file, its proof in the output and in result.json. */
+    @Test
+    void aRunWithATargetEndsWithItsFile() throws Exception {
+        TinyDir tiny = TinyDir.in(dir);
+        assertEquals(0, Main.run("train", tiny.recipe(), "target=compressed-tensors:w3g12-sym"), err.toString(UTF_8));
+        Path run = dir.resolve("runs/tiny"), file = run.resolve("export/compressed-tensors-w3g12-sym");
+        assertTrue(out.toString(UTF_8).contains("read back as (code - zero) x stored step, bit for bit."), out.toString(UTF_8));
+        assertFalse(out.toString(UTF_8).contains("Steps are stored as fp16"), "steps were trained as fp16");
+        var result = new com.fasterxml.jackson.databind.ObjectMapper().readTree(run.resolve("result.json").toFile()).path("export");
+        assertEquals(file.toString(), result.path("path").asText());
+        assertTrue(result.path("proved_weights").asLong() > 0 && result.path("largest_step_move").asDouble(-1) == 0, result.toString());
+        assertTrue(Files.readString(file.resolve("config.json")).replace(" ", "").contains("\"symmetric\":true"), "zero points were not fixed");
+        assertTrue(Files.readString(run.resolve("recipe.yaml")).contains("compressed-tensors:w3g12-sym"));
+    }
+
+    @Test
+    void aRecipeThatTheTargetCannotHoldIsRefusedBeforeTheWork() throws Exception {
+        TinyDir tiny = TinyDir.in(dir);
+        for (String[] bad : new String[][] {{"gguf:q4_0", "group = 12 does not fit target gguf:q4_0"}, {"compressed-tensors:w4g12", "bits = 3 does not fit"},
+            {"gptq:w9g12", "gptq:w8g12"}, {"gguf:tq1_0", "ternary"}, {"gptq-v2:w3g12", "multiples of 32"}}) {
+            err.reset();
+            assertEquals(Fail.USAGE, Main.run("train", tiny.recipe(), "target=" + bad[0]), err.toString(UTF_8));
+            assertTrue(err.toString(UTF_8).contains(bad[1]), err.toString(UTF_8));
+            assertFalse(err.toString(UTF_8).contains("step 1"), "work was done");
+        }
+        assertFalse(Files.exists(dir.resolve("runs/tiny/model")));
+    }
+
     @Test
     void aRunThatIsNotThereIsASentence() {
         assertTrue(export(Fail.USAGE, "--target", "hf").contains("no model in it"));

@@ -93,8 +93,8 @@ class PackingTest {
 
     @Test
     void gptqRefusesWhatItCannotPack() {
-        Failing.with(Fail.USAGE, () -> new GptqOut(2).check(counted(4, 8, 172, 172, 8)), "8 x 172", "multiples of 8");
-        Failing.with(Fail.USAGE, () -> new GptqOut(2).check(counted(3, 16, 32, 32, 4)), "multiples of 32");
+        Failing.with(Fail.USAGE, () -> new GptqOut(2).shape("p", 4, 8, 172), "8 x 172", "multiples of 8");
+        Failing.with(Fail.USAGE, () -> new GptqOut(2).shape("p", 3, 16, 32), "multiples of 32");
         assertEquals(8, new GptqOut(2).bits(counted(5, 8, 32, 32, 16)));
         assertEquals(2, new GptqOut(2).bits(counted(1, 8, 32, 32, 0)));
     }
@@ -108,7 +108,7 @@ class PackingTest {
         assertArrayEquals(new int[] {0x8fdb9eca}, ints(parts, 0));
         assertArrayEquals(new int[] {0x75316420}, ints(parts, 1));
         Failing.with(Fail.USAGE, () -> new AwqOut().bits(counted(8, 8, 16, 16, 128)), "AWQ holds 4");
-        Failing.with(Fail.USAGE, () -> new AwqOut().check(counted(4, 12, 16, 16, 8)), "12 outputs");
+        Failing.with(Fail.USAGE, () -> new AwqOut().shape("p", 4, 12, 16), "12 outputs");
     }
 
     @Test
