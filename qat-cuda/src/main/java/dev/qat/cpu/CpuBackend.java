@@ -1,6 +1,7 @@
 package dev.qat.cpu;
 
 import dev.qat.ops.Backend;
+import dev.qat.ops.Channels;
 import dev.qat.ops.Divergence;
 import dev.qat.ops.Grad;
 import dev.qat.ops.Grid;
@@ -38,6 +39,7 @@ public final class CpuBackend implements Backend {
     private final Attention attention;
     private final Losses losses;
     private final Quantizers quantizers;
+    private final Transforms transforms;
 
     /** @param threads size of the team; 0 takes every core of the machine */
     public CpuBackend(int threads) {
@@ -48,6 +50,7 @@ public final class CpuBackend implements Backend {
         attention = new Attention(team, memory);
         losses = new Losses(team, products, moves);
         quantizers = new Quantizers(team);
+        transforms = new Transforms(team, memory);
     }
 
     public int threads() {
@@ -81,6 +84,7 @@ public final class CpuBackend implements Backend {
     public void close() {
         attention.close();
         layers.close();
+        transforms.close();
         team.close();
     }
 
@@ -258,6 +262,31 @@ public final class CpuBackend implements Backend {
     @Override
     public void rowQuantBack(Grad dx, Tensor dy, Tensor x, RowGrid grid) {
         quantizers.rowQuantBack(dx, dy, x, grid);
+    }
+
+    @Override
+    public void minMaxQuant(Tensor y, Tensor w, Grid grid) {
+        quantizers.minMaxQuant(y, w, grid);
+    }
+
+    @Override
+    public void channelScale(Tensor y, Tensor x, Tensor tau, Channels how) {
+        transforms.channelScale(y, x, tau, how);
+    }
+
+    @Override
+    public void channelScaleBack(Grad dx, Grad dtau, Tensor dy, Tensor x, Tensor tau, Channels how) {
+        transforms.channelScaleBack(dx, dtau, dy, x, tau, how);
+    }
+
+    @Override
+    public void hadamard(Tensor y, Tensor x, int size) {
+        transforms.hadamard(y, x, size);
+    }
+
+    @Override
+    public void hadamardBack(Grad dx, Tensor dy, int size) {
+        transforms.hadamardBack(dx, dy, size);
     }
 
     @Override

@@ -72,6 +72,25 @@ final class Quantizers {
         });
     }
 
+    void minMaxQuant(Tensor y, Tensor w, Grid grid) {
+        int g = grid.group(), q = grid.maxCode();
+        team.each(w.size() / g, 16, (t, from, to) -> {
+            for (long n = from; n < to; n++) {
+                float lo = 0, hi = 0;
+                for (long i = n * g; i < (n + 1) * g; i++) {
+                    float v = get(w.address + 4 * i);
+                    lo = Math.min(lo, v);
+                    hi = Math.max(hi, v);
+                }
+                float s = Math.max(hi - lo, 1e-12f) / q, z = (float) Math.rint(-lo / s);
+                for (long i = n * g; i < (n + 1) * g; i += L) {
+                    VectorMask<Float> k = tail((n + 1) * g - i);
+                    store(y.address + 4 * i, lattice(load(w.address + 4 * i, k), s, z, q, false), k);
+                }
+            }
+        });
+    }
+
     /** (clamp(rint(w/s) + z, 0, Q) − z) · s, or clamp(rint((w − m)/s), 0, Q) · s + m */
     private static FloatVector lattice(FloatVector w, float s, float z, int q, boolean minimum) {
         if (minimum) return Lanes.clamp(Lanes.rint(w.sub(z).div(s)), 0, q).mul(s).add(z);

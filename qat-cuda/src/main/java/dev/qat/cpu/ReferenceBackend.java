@@ -6,6 +6,7 @@ import static dev.qat.cpu.Cells.put;
 import static dev.qat.tensor.HostMemory.getInt;
 
 import dev.qat.ops.Backend;
+import dev.qat.ops.Channels;
 import dev.qat.ops.Divergence;
 import dev.qat.ops.Grad;
 import dev.qat.ops.Grid;
@@ -278,6 +279,31 @@ public final class ReferenceBackend implements Backend {
     @Override
     public void rowQuantBack(Grad dx, Tensor dy, Tensor x, RowGrid grid) {
         ReferenceQuantizers.rowQuantBack(dx, dy, x, grid);
+    }
+
+    @Override
+    public void minMaxQuant(Tensor y, Tensor w, Grid grid) {
+        ReferenceQuantizers.minMaxQuant(y, w, grid);
+    }
+
+    @Override
+    public void channelScale(Tensor y, Tensor x, Tensor tau, Channels how) {
+        ReferenceTransforms.channelScale(y, x, tau, how);
+    }
+
+    @Override
+    public void channelScaleBack(Grad dx, Grad dtau, Tensor dy, Tensor x, Tensor tau, Channels how) {
+        ReferenceTransforms.channelScaleBack(dx, dtau, dy, x, tau, how);
+    }
+
+    @Override
+    public void hadamard(Tensor y, Tensor x, int size) {
+        ReferenceTransforms.hadamard(y, x, size);
+    }
+
+    @Override
+    public void hadamardBack(Grad dx, Tensor dy, int size) {
+        ReferenceTransforms.hadamardBack(dx, dy, size);
     }
 
     // ---- optimizer ---------------------------------------------------------------------------------------------------

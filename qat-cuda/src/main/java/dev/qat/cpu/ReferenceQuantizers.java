@@ -38,6 +38,19 @@ final class ReferenceQuantizers {
         }
     }
 
+    static void minMaxQuant(Tensor y, Tensor w, Grid grid) {
+        int G = grid.group(), top = grid.maxCode();
+        for (long g = 0; g < w.size() / G; g++) {
+            float lo = 0, hi = 0;
+            for (long i = g * G; i < (g + 1) * G; i++) {
+                lo = Math.min(lo, get(w, i));
+                hi = Math.max(hi, get(w, i));
+            }
+            float s = Math.max(hi - lo, 1e-12f) / top, z = (float) Math.rint(-lo / s);
+            for (long i = g * G; i < (g + 1) * G; i++) put(y, i, (clamp((float) Math.rint(get(w, i) / s) + z, 0, top) - z) * s);
+        }
+    }
+
     /** The grid of one group as it is used: s′, z′ (or the minimum) and Q. */
     private record Affine(float step, float zero, float top, boolean minimum) {
         static Affine of(Tensor step, Tensor zero, long group, int maxCode, boolean minimum) {

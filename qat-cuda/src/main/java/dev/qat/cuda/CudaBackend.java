@@ -1,6 +1,7 @@
 package dev.qat.cuda;
 
 import dev.qat.ops.Backend;
+import dev.qat.ops.Channels;
 import dev.qat.ops.Divergence;
 import dev.qat.ops.Grad;
 import dev.qat.ops.Grid;
@@ -34,6 +35,7 @@ public final class CudaBackend implements Backend {
     private final Attentions attentions;
     private final Losses losses;
     private final Quantizers quantizers;
+    private final Transforms transforms;
 
     /** Takes the device over: closing the backend closes it. Repeated steps are recorded as graphs. */
     public CudaBackend(Device device, Precision precision) {
@@ -54,6 +56,7 @@ public final class CudaBackend implements Backend {
         attentions = new Attentions(on, precision);
         losses = new Losses(on, products, precision);
         quantizers = new Quantizers(on);
+        transforms = new Transforms(on, reductions);
     }
 
     /** The first device of this machine. */
@@ -298,6 +301,31 @@ public final class CudaBackend implements Backend {
     @Override
     public void rowQuantBack(Grad dx, Tensor dy, Tensor x, RowGrid grid) {
         quantizers.rowQuantBack(dx, dy, x, grid);
+    }
+
+    @Override
+    public void minMaxQuant(Tensor y, Tensor w, Grid grid) {
+        quantizers.minMaxQuant(y, w, grid);
+    }
+
+    @Override
+    public void channelScale(Tensor y, Tensor x, Tensor tau, Channels how) {
+        transforms.channelScale(y, x, tau, how);
+    }
+
+    @Override
+    public void channelScaleBack(Grad dx, Grad dtau, Tensor dy, Tensor x, Tensor tau, Channels how) {
+        transforms.channelScaleBack(dx, dtau, dy, x, tau, how);
+    }
+
+    @Override
+    public void hadamard(Tensor y, Tensor x, int size) {
+        transforms.hadamard(y, x, size);
+    }
+
+    @Override
+    public void hadamardBack(Grad dx, Tensor dy, int size) {
+        transforms.hadamardBack(dx, dy, size);
     }
 
     // ---- optimizer and random numbers --------------------------------------------------------------------------------

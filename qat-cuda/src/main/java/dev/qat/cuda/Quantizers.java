@@ -35,6 +35,12 @@ final class Quantizers {
                 grid.minimum(), groups, G, lanes(G), wide(G, w));
     }
 
+    void minMaxQuant(Tensor y, Tensor w, Grid grid) {
+        int G = grid.group(), groups = toInt(w.size() / G);
+        on.run("minMaxQuant", "minMaxQuant", Launcher.groups(groups, lanes(G)), y, half(y), w, half(w), (float) grid.maxCode(), groups, G, lanes(G),
+                wide(G, y, w));
+    }
+
     void fakeQuant(Tensor y, Tensor w, Tensor step, Tensor zero, Grid grid) {
         fp32(step, zero);
         int G = grid.group(), groups = toInt(step.size());

@@ -96,4 +96,11 @@ final class Reductions {
             on.run("rmsnorm", "rmsnormBackGainParts", Blocks.cover(cols, THREADS, THREADS), dgain, on.scratch, slabs.count, cols);
         }
     }
+
+    /** Σ_n dy · x per column and slab of rows, left in the scratch (count, cols); answers count. */
+    int products(Tensor dy, Tensor x) {
+        Slabs slabs = Slabs.of(x.rows(), x.cols());
+        on.run("channelScale", "channelScaleBackParts", slabs.blocks(), on.scratch, dy, x, x.rows(), Launcher.toInt(x.cols()), slabs.span);
+        return slabs.count;
+    }
 }

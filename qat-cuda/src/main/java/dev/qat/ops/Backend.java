@@ -180,6 +180,23 @@ public interface Backend extends AutoCloseable {
     /** dx (+)= dy, where |x| < 2 if the grid has a window.  dx may be dy itself. */
     void rowQuantBack(Grad dx, Tensor dy, Tensor x, RowGrid grid);
 
+    /** The group's own min-max grid, 0 always on it:  lo = min(0, min w), hi = max(0, max w), s = max(hi − lo, 1e-12) / Q, z = rint(−lo/s), y = (clamp(rint(w/s) + z, 0, Q) − z) · s. */
+    void minMaxQuant(Tensor y, Tensor w, Grid grid);
+
+    // ---- transforms --------------------------------------------------------------------------------------------------
+
+    /** y_nj = x_nj · e^(power · tau_m), m the scale of channel j ({@link Channels}).   x (N, C)  tau (C / repeat) */
+    void channelScale(Tensor y, Tensor x, Tensor tau, Channels how);
+
+    /** dx (+)= dy · e^(power · tau_m);  dtau_m (+)= power · Σ_n Σ_{j of m} dy_nj · x_nj · e^(power · tau_m) */
+    void channelScaleBack(Grad dx, Grad dtau, Tensor dy, Tensor x, Tensor tau, Channels how);
+
+    /** y = x · H per {@code size} neighbouring channels, H the Sylvester-Hadamard matrix over √size: symmetric, its own inverse. size a power of two. */
+    void hadamard(Tensor y, Tensor x, int size);
+
+    /** dx (+)= dy · H */
+    void hadamardBack(Grad dx, Tensor dy, int size);
+
     // ---- optimizer ---------------------------------------------------------------------------------------------------
 
     /** y (+)= Σ x².   y (1) */

@@ -165,4 +165,28 @@ public final class Ops {
         t.push(y, () -> t.backend().rowQuantBack(t.gradInPlace(x, y), t.gradOf(y), x, grid), x);
         return y;
     }
+
+    /** Min-max quantization of every group on a grid of its own; the gradient passes straight through, the grid takes none. */
+    public static Tensor minMaxQuant(Tape t, Tensor w, Grid grid) {
+        Tensor y = t.allocOperand("minMaxQuant", w.dims());
+        t.backend().minMaxQuant(y, w, grid);
+        t.push(y, () -> t.backend().accumulate(t.grad(w), t.gradOf(y), 1), w);
+        return y;
+    }
+
+    /** A trainable scale e^±tau per channel.   x (N, C)  tau (C / repeat) */
+    public static Tensor channelScale(Tape t, Tensor x, Tensor tau, Channels how) {
+        Tensor y = t.alloc("channelScale", x.dims());
+        t.backend().channelScale(y, x, tau, how);
+        t.push(y, () -> t.backend().channelScaleBack(t.grad(x), t.grad(tau), t.gradOf(y), x, tau, how), x, tau);
+        return y;
+    }
+
+    /** The orthonormal Hadamard rotation of every {@code size} neighbouring channels. */
+    public static Tensor hadamard(Tape t, Tensor x, int size) {
+        Tensor y = t.alloc("hadamard", x.dims());
+        t.backend().hadamard(y, x, size);
+        t.push(y, () -> t.backend().hadamardBack(t.grad(x), t.gradOf(y), size), x);
+        return y;
+    }
 }

@@ -263,6 +263,29 @@ final class OpTable {
         }
     }
 
+    static {
+        put(row("minMaxQuant", GRIDS, s -> List.of(out("y", s.at("O"), s.at("I")).operand().exact(), in("w", s.at("O"), s.at("I")), fixed("grid", grid(s)))))
+                .also(TIES, FAR);
+    }
+
+    // ---- transforms --------------------------------------------------------------------------------------------------
+
+    static {
+        for (int power : new int[] {1, -1}) {
+            Row scale = put(row("channelScale", power == 1 ? "" : "inverse", sizes("N K D g", of(1, 1, 1, 1), of(3, 1, 5, 1), of(7, 2, 8, 3), of(130, 3, 16, 2), of(33, 1, 259, 1)),
+                    s -> {
+                        int scales = s.at("K") * s.at("D"), C = scales * s.at("g");
+                        return List.of(out("y", s.at("N"), C), in("x", s.at("N"), C), in("tau", scales), fixed("how", new Channels(s.at("D"), s.at("g"), power)));
+                    })).notHugeBut(Special.scaled("x", 1e6f));
+            put(back("channelScaleBack", scale, f -> List.of(f.slope("x"), f.slope("tau"), f.dy("y"), f.arg("x"), f.arg("tau"), f.arg("how"))))
+                    .depth(s -> s.at("N") * s.at("g"));
+        }
+        Row hadamard = put(row("hadamard", sizes("N m size", of(1, 1, 1), of(3, 2, 2), of(5, 3, 8), of(2, 1, 64), of(7, 1, 256), of(1, 1, 2048)),
+                s -> List.of(out("y", s.at("N"), s.at("m") * s.at("size")), in("x", s.at("N"), s.at("m") * s.at("size")), fixed("size", s.at("size")))))
+                .depth(s -> s.at("size"));
+        put(back("hadamardBack", hadamard, f -> List.of(f.slope("x"), f.dy("y"), f.arg("size"))));
+    }
+
     // ---- optimizer ---------------------------------------------------------------------------------------------------
 
     private static Row adamw(String variant, double maxNorm, Arg squares) {

@@ -1,0 +1,61 @@
+package dev.qat.cuda;
+
+import static dev.qat.cuda.Launcher.fp32;
+import static dev.qat.cuda.Launcher.rows;
+import static dev.qat.cuda.Launcher.toInt;
+import static dev.qat.cuda.Launcher.wide;
+
+import dev.qat.ops.Channels;
+import dev.qat.ops.Grad;
+import dev.qat.tensor.Fail;
+import dev.qat.tensor.Tensor;
+
+/** Scales per channel and Hadamard rotations. */
+final class Transforms {
+    private static final int BLOCK = 256;
+    /** Floats of a rotation that a block keeps in shared memory. */
+    private static final int LARGEST = 8192;
+
+    private final Launcher on;
+    private final Reductions reductions;
+
+    Transforms(Launcher on, Reductions reductions) {
+        this.on = on;
+        this.reductions = reductions;
+    }
+
+    void channelScale(Tensor y, Tensor x, Tensor tau, Channels how) {
+        fp32(y, x, tau);
+        scale(new Grad(y, false), x, tau, how);
+    }
+
+    void channelScaleBack(Grad dx, Grad dtau, Tensor dy, Tensor x, Tensor tau, Channels how) {
+        fp32(dx, dtau, dy, x, tau);
+        // The scale first: dx may lie where dy does.
+        if (dtau.wanted()) {
+            int cols = toInt(x.cols()), parts = reductions.products(dy, x);
+            on.run("channelScale", "channelScaleBackTau", Blocks.cover(tau.size(), BLOCK, BLOCK), dtau, on.scratch, parts, cols, tau, toInt(tau.size()),
+                    how.run(), how.repeat(), (float) how.power());
+        }
+        if (dx.wanted()) scale(dx, dy, tau, how);
+    }
+
+    private void scale(Grad y, Tensor x, Tensor tau, Channels how) {
+        int C = toInt(x.cols());
+        on.run("channelScale", "channelScale", rows(x.rows(), C, BLOCK), y, x, tau, C, how.run(), how.repeat(), (float) how.power(), wide(C, y, x));
+    }
+
+    void hadamard(Tensor y, Tensor x, int size) {
+        rotate(new Grad(y, false), x, size);
+    }
+
+    void hadamardBack(Grad dx, Tensor dy, int size) {
+        if (dx.wanted()) rotate(dx, dy, size);
+    }
+
+    private void rotate(Grad y, Tensor x, int size) {
+        fp32(y, x);
+        Fail.unless(size <= LARGEST, "a Hadamard rotation of %d channels, the kernel takes at most %d", size, LARGEST);
+        on.run("hadamard", "hadamard", rows(x.size() / size, size, BLOCK), y, x, (float) (1 / Math.sqrt(size)), size, wide(size, y, x));
+    }
+}
