@@ -1,11 +1,16 @@
 package dev.qat.method;
 
+import dev.qat.model.Block;
+import dev.qat.tensor.Param;
 import dev.qat.train.AdamW;
 import dev.qat.train.Blockwise;
+import dev.qat.train.Packing;
 import dev.qat.train.Part;
 import dev.qat.train.Run;
 import dev.qat.train.Schedule;
 import dev.qat.train.Stage;
+import java.util.ArrayList;
+import java.util.List;
 
 /**
  * Block-wise training of all parameters, the first phase of EfficientQAT (arXiv 2407.11062 §3.2): weights, steps, zero points
@@ -35,7 +40,45 @@ public record BlockAp(int bits, int group, int epochs, int batch, double weightR
     public void run(Run run) {
         run.reset();
         double rate = weightRate > 0 ? weightRate : run.rule().bits(bits) == 2 ? 2e-5 : 1e-5;
-        Blockwise.train(run, "block-ap", new Blockwise.Config(bits, group, epochs, batch, rate, scaleRate,
-                new Schedule(Schedule.Shape.COSINE, 0, floor), AdamW.Config.DEFAULTS, windows, shuffle));
+        try (Packing packing = new Packing(run)) {
+            Blockwise.train(run, "block-ap", new Blockwise.Config(epochs, 0, batch, rate, new Schedule(Schedule.Shape.COSINE, 0, floor),
+                    AdamW.Config.DEFAULTS, windows, shuffle), new Training(run, rate, packing));
+            packing.use();
+        }
+    }
+
+    /** All weights and gains of a block, with a group-affine quantizer on every linear; codes wait on the host until all are there. */
+    private final class Training implements Blockwise.Method {
+        private final Run run;
+        private final double rate;
+        private final Packing packing;
+        private List<GroupAffine> quantizers;
+
+        Training(Run run, double rate, Packing packing) {
+            this.run = run;
+            this.rate = rate;
+            this.packing = packing;
+        }
+
+        @Override
+        public List<AdamW.Group> prepare(Block block) {
+            quantizers = GroupAffine.install(run.backend(), "steps of block " + block.index, block.linears(), bits, group, run.rule());
+            List<Param> trained = new ArrayList<>(block.linears().stream().map(l -> l.weight).toList()), scales = new ArrayList<>();
+            trained.addAll(block.gains());
+            for (GroupAffine q : quantizers) scales.addAll(q.params());
+            return List.of(new AdamW.Group(trained, rate, 0), new AdamW.Group(scales, scaleRate, 0));
+        }
+
+        @Override
+        public void finish(Block block) {
+            run.use(block.linears(), GroupAffine.freeze(run.backend(), quantizers));
+            GroupAffine.free(run.backend().memory(), quantizers);
+            run.student().release(block);
+        }
+
+        @Override
+        public void leave(Block block) {
+            packing.park();
+        }
     }
 }

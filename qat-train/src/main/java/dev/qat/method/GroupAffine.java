@@ -11,6 +11,7 @@ import dev.qat.tensor.PackedWeight;
 import dev.qat.tensor.Param;
 import dev.qat.tensor.Param.Kind;
 import dev.qat.tensor.Tensor;
+import dev.qat.train.Run;
 import java.util.ArrayList;
 import java.util.List;
 
@@ -57,8 +58,31 @@ public final class GroupAffine implements Quantizer {
         memory.free(installed.getFirst().step.value().address);
     }
 
+    /** Puts weights that were quantized on the host into use; on a run that only plans, {@code solved} is empty. */
+    static void use(Run run, List<Linear> linears, int bits, int group, List<Solved> solved) {
+        Backend backend = run.backend();
+        Memory memory = backend.memory();
+        List<GroupAffine> installed = install(backend, "steps", linears, bits, group, run.rule());
+        List<Tensor> values = new ArrayList<>();
+        for (int i = 0; i < installed.size(); i++) {
+            GroupAffine q = installed.get(i);
+            values.add(memory.tensor("rounded weight", q.linear.weight.value().dims()));
+            if (solved.isEmpty()) continue;
+            memory.set(values.get(i), solved.get(i).values());
+            memory.set(q.step.value(), solved.get(i).step());
+            memory.set(q.zero.value(), solved.get(i).zero());
+        }
+        run.use(linears, freeze(backend, installed, values));
+        values.forEach(v -> memory.free(v.address));
+        free(memory, installed);
+    }
+
     /** The codes of quantizers installed together; their steps lie side by side, so that they can train in one pass. */
     public static List<PackedWeight> freeze(Backend backend, List<GroupAffine> installed) {
+        return freeze(backend, installed, installed.stream().map(q -> q.linear.weight.value()).toList());
+    }
+
+    private static List<PackedWeight> freeze(Backend backend, List<GroupAffine> installed, List<Tensor> values) {
         List<Param> steps = Slab.of(backend.memory(), "packed steps", slab -> installed.stream()
                 .map(q -> slab.param(q.linear.name + ".step", Kind.SCALE, q.step.value().dims())).toList());
         List<PackedWeight> all = new ArrayList<>();
@@ -66,7 +90,7 @@ public final class GroupAffine implements Quantizer {
             GroupAffine q = installed.get(i);
             PackedWeight p = q.empty(backend.memory(), steps.get(i).value());
             q.rule.settle(backend, q.step.value(), q.zero.value(), q.grid);
-            backend.pack(p, q.linear.weight.value(), q.step.value(), q.zero.value());
+            backend.pack(p, values.get(i), q.step.value(), q.zero.value());
             all.add(p);
         }
         return all;

@@ -11,6 +11,9 @@ public final class Methods {
     static {
         entry("full-precision", FullPrecision.class);
         entry("rtn", Rtn.class);
+        entry("teq", Teq.class);
+        entry("awq", Awq.class);
+        entry("gptq", Gptq.class);
         entry("block-ap", BlockAp.class);
         entry("e2e-qp", E2eQp.class);
     }

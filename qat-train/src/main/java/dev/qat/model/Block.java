@@ -18,6 +18,8 @@ public final class Block {
     public final Param norm1, norm2;
     /** Gains of the per-head norms of q and k (Qwen3), or null. */
     public final Param qNorm, kNorm;
+    /** The gains of norm1 and norm2. */
+    public final Site gain1Site = new Site(), gain2Site = new Site();
     /** Keys and values right after their products, before rope: where a KV cache is quantized. */
     public final Site keySite = new Site(), valueSite = new Site();
     private final ModelConfig c;
@@ -55,7 +57,7 @@ public final class Block {
 
     /** x (N, C) → (N, C) for B sequences of T tokens. */
     public Tensor forward(Tape t, Tensor x, Positions at) {
-        Tensor n = Ops.rmsnorm(t, x, norm1.value(), c.eps());
+        Tensor n = Ops.rmsnorm(t, x, gain1Site.through(t, norm1.value()), c.eps());
         Tensor qr = Ops.rope(t, headNorm(t, q.forward(t, n, null), qNorm), at.table(), at.positions());
         Tensor kr = Ops.rope(t, headNorm(t, keySite.through(t, k.forward(t, n, null)), kNorm), at.table(), at.positions());
         Tensor vr = valueSite.through(t, v.forward(t, n, null));
@@ -65,7 +67,7 @@ public final class Block {
 
     /** One new token for each of B sequences, keys and values kept in a cache.   x (B, C) */
     public Tensor decode(Tape t, Tensor x, Cache cache) {
-        Tensor n = Ops.rmsnorm(t, x, norm1.value(), c.eps());
+        Tensor n = Ops.rmsnorm(t, x, gain1Site.through(t, norm1.value()), c.eps());
         Tensor qr = Ops.rope(t, headNorm(t, q.forward(t, n, null), qNorm), cache.table(), cache.positions());
         Tensor kr = Ops.rope(t, headNorm(t, keySite.through(t, k.forward(t, n, null)), kNorm), cache.table(), cache.positions());
         Tensor vr = valueSite.through(t, v.forward(t, n, null));
@@ -77,7 +79,7 @@ public final class Block {
     }
 
     private Tensor mlp(Tape t, Tensor a) {
-        Tensor m = Ops.rmsnorm(t, a, norm2.value(), c.eps());
+        Tensor m = Ops.rmsnorm(t, a, gain2Site.through(t, norm2.value()), c.eps());
         return down.forward(t, Ops.swiglu(t, gate.forward(t, m, null), up.forward(t, m, null)), a);
     }
 
@@ -123,7 +125,6 @@ public final class Block {
             l.weightSite.clear();
             l.inputSite.clear();
         }
-        keySite.clear();
-        valueSite.clear();
+        for (Site s : List.of(gain1Site, gain2Site, keySite, valueSite)) s.clear();
     }
 }

@@ -46,7 +46,7 @@ public final class Model {
     public final Param head;
     private final List<Block> blocks = new ArrayList<>();
     private final Memory memory;
-    private final Source source;
+    private Source source;
     private final DType frozen;
     private final Tensor rope;
     /** Where each block's allocation begins. */
@@ -203,6 +203,11 @@ public final class Model {
         if (!shared) memory.free(ends);
         ends(DType.F32);
         for (Param p : ends()) source.read(memory, p);
+    }
+
+    /** From here on the masters in memory, which a stage has changed, are the model: nothing is read again, nothing dropped. */
+    public void keep() {
+        source = null;
     }
 
     /** Gives a block's weights back, since codes stand for them; gains and biases stay. Without a source, everything stays. */

@@ -18,9 +18,16 @@ public final class EndToEnd {
     /**
      * @param recompute drops each block's activations and computes them again for the gradient: less memory, a third more work
      * @param shuffle   draws the windows of every epoch in a new order; else always in the text's
+     * @param steps     as many steps, over as many epochs as they need; 0 takes {@code epochs}
      */
     public record Config(int epochs, int batch, Schedule schedule, double rate, AdamW.Config adam, Loss loss, Divergence divergence,
-                         Part windows, boolean shuffle, boolean recompute) {}
+                         Part windows, boolean shuffle, boolean recompute, int steps) {
+        /** For whole epochs. */
+        public Config(int epochs, int batch, Schedule schedule, double rate, AdamW.Config adam, Loss loss, Divergence divergence,
+                      Part windows, boolean shuffle, boolean recompute) {
+            this(epochs, batch, schedule, rate, adam, loss, divergence, windows, shuffle, recompute, 0);
+        }
+    }
 
     private static final int CHUNK = 512;
 
@@ -56,7 +63,7 @@ public final class EndToEnd {
         int perEpoch = w.count() / c.batch;
         if (perEpoch == 0) throw dev.qat.tensor.Fail.usage("%s: batch = %d, but there are only %d training windows of %d tokens. Lower batch or give more text.",
                 stage, c.batch, w.count(), w.length());
-        long total = (long) c.epochs * perEpoch;
+        long total = c.steps > 0 ? c.steps : (long) c.epochs * perEpoch;
         int[] in = new int[c.batch * w.length()], out = new int[in.length], rows = new int[c.batch];
         try (Step step = new Step(run.backend(), "step of " + stage, true, t -> body(t, adam)); Watch.Job job = run.watch().job(stage, total)) {
             Trainer trainer = new Trainer(run, new Trainer.Name(stage, -1), c.schedule, c.rate, adam);

@@ -18,14 +18,14 @@ import java.util.List;
 import java.util.Map;
 
 /** Asks a model what no judge sees: its logits, by a whole forward pass and token by token, and its gradients. */
-final class Probe {
+public final class Probe {
     private static final int CHUNK = 512;
 
     final Backend backend;
     final Model model;
     private final Memory memory;
 
-    Probe(Backend backend, Model model) {
+    public Probe(Backend backend, Model model) {
         this.backend = backend;
         this.model = model;
         this.memory = backend.memory();
@@ -38,7 +38,7 @@ final class Probe {
     }
 
     /** (T, V) */
-    float[] logits(int... ids) {
+    public float[] logits(int... ids) {
         Tensor in = ints(ids), out = memory.tensor("logits", ids.length, model.config.V());
         Positions at = model.positions(1, ids.length);
         try (Step step = new Step(backend, "logits", false,

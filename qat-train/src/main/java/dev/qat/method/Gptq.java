@@ -1,0 +1,88 @@
+package dev.qat.method;
+
+import dev.qat.data.Windows;
+import dev.qat.model.Block;
+import dev.qat.model.Linear;
+import dev.qat.ops.Grid;
+import dev.qat.tensor.DType;
+import dev.qat.tensor.Fail;
+import dev.qat.train.Chain;
+import dev.qat.train.Packing;
+import dev.qat.train.Part;
+import dev.qat.train.Run;
+import dev.qat.train.Stage;
+import dev.qat.train.Watch;
+import java.util.ArrayList;
+import java.util.List;
+
+/**
+ * GPTQ (arXiv 2210.17323): every linear rounded column by column against the second moments of its inputs, block after block, the
+ * inputs coming from the already quantized prefix.
+ *
+ * @param bits     0 takes the target's, without one 4  @param group −1 for the whole row; 0 takes the target's, without one 64
+ * @param damp     added to the moments' diagonal, as a share of its mean; more where they are not positive definite
+ * @param order    act-order: columns by falling second moment, on grids found from the original weight (static groups)
+ * @param sequence true-sequential: q, k, v, then o, then gate, up, then down, each on inputs from what was quantized before it
+ * @param search   looks for each group's range instead of taking min-max
+ */
+public record Gptq(int bits, int group, double damp, boolean order, boolean sequence, boolean search, int batch, Part windows) implements Stage {
+    public static final Gptq DEFAULTS = new Gptq(0, 0, 0.01, false, true, false, 1, Part.ALL);
+
+    public Gptq {
+        Bits.check(bits);
+        Positive.check("batch", batch);
+        if (damp < 0 || damp >= 1) throw Fail.usage("damp = %s, expected a share of the mean in [0, 1)", damp);
+    }
+
+    @Override
+    public boolean streams() {
+        return true;
+    }
+
+    @Override
+    public void run(Run run) {
+        run.reset();
+        Windows w = run.windows(windows);
+        List<Block> blocks = run.student().blocks();
+        try (Packing packing = new Packing(run); Chain chain = Chain.open(run, "gptq", w, batch); Watch.Job job = run.watch().job("gptq", blocks.size())) {
+            for (Block b : blocks) {
+                run.student().bring(b, DType.F32);
+                for (List<List<Linear>> step : steps(b)) quantize(run, chain, b, step);
+                run.student().release(b);
+                chain.advance(b);
+                packing.park();
+                job.step(b.index + 1, "block %d".formatted(b.index));
+            }
+            chain.free();
+            packing.use();
+        }
+    }
+
+    /** Linears that share an input, in the steps in which they are quantized. */
+    private List<List<List<Linear>>> steps(Block b) {
+        List<List<Linear>> inputs = List.of(List.of(b.q, b.k, b.v), List.of(b.o), List.of(b.gate, b.up), List.of(b.down));
+        return sequence ? inputs.stream().map(List::of).toList() : List.of(inputs);
+    }
+
+    private void quantize(Run run, Chain chain, Block b, List<List<Linear>> inputs) {
+        List<Moments> moments = inputs.stream().map(l -> new Moments(run.backend(), l.getFirst())).toList();
+        chain.look(b);
+        List<Linear> all = new ArrayList<>();
+        List<Solved> solved = new ArrayList<>();
+        for (int i = 0; i < inputs.size(); i++) {
+            all.addAll(inputs.get(i));
+            if (!run.planned()) solved.addAll(solve(run, moments.get(i), inputs.get(i)));
+            moments.get(i).close();
+        }
+        GroupAffine.use(run, all, bits, group, solved);
+    }
+
+    private List<Solved> solve(Run run, Moments moments, List<Linear> readers) {
+        Linear first = readers.getFirst();
+        Grid grid = Range.grid(run.rule(), "gptq", first, bits, group);
+        var options = new GptqSolver.Options(grid.bits(), grid.group(), damp, order, search);
+        GptqSolver solver = new GptqSolver(first.name, moments.values(), Math.toIntExact(first.inputs()), options);
+        Merge weights = new Merge(run.backend().memory());
+        return readers.stream().map(l -> solver.solve(weights.of(l.weight))).toList();
+    }
+}

@@ -1,0 +1,139 @@
+package dev.qat.train;
+
+import dev.qat.data.Windows;
+import dev.qat.model.Block;
+import dev.qat.model.Positions;
+import dev.qat.tensor.DType;
+import dev.qat.tensor.Fail;
+import dev.qat.tensor.Memory;
+import dev.qat.tensor.Tensor;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.util.List;
+
+/**
+ * The hidden states at the entrance of a block, of every window in use, kept on the host while they are carried from block to
+ * block. On the device lies one batch of them, {@link #x}.
+ */
+public final class Chain implements AutoCloseable {
+    private final Run run;
+    private final Memory memory;
+    private final Windows windows;
+    private final int batch;
+    private final Arena host = Arena.ofShared();
+    private final MemorySegment states;   // (batches, B·T, C)
+    /** The batch that lies on the device.   (B·T, C) */
+    public final Tensor x;
+    public final Positions at;
+    public final int batches;
+
+    private Chain(Run run, String name, Windows windows, int batch, Tensor x, Positions at) {
+        this.run = run;
+        this.memory = run.backend().memory();
+        this.windows = windows;
+        this.batch = batch;
+        this.x = x;
+        this.at = at;
+        this.batches = windows.count() / batch;
+        states = run.plan() != null ? MemorySegment.NULL : host.allocate(batches * x.bytes(), 64);
+        if (run.plan() != null) run.plan().host(name, batches * x.bytes());
+    }
+
+    /** The embeddings of all windows, {@code batch} at a time. */
+    public static Chain open(Run run, String stage, Windows windows, int batch) {
+        Chain c = blank(run, stage, windows, batch);
+        c.embed();
+        return c;
+    }
+
+    /** A chain whose states are not yet known. */
+    static Chain blank(Run run, String stage, Windows windows, int batch) {
+        if (windows.count() < batch) {
+            throw Fail.usage("%s: batch = %d, but there are only %d training windows. Lower batch or give more text.", stage, batch, windows.count());
+        }
+        Tensor x = run.backend().memory().tensor("block input", (long) batch * windows.length(), run.student().config.C());
+        return new Chain(run, "activation chain", windows, batch, x, run.student().positions(batch, windows.length()));
+    }
+
+    /** A second chain over the same windows and the same batch of the device, not yet known. */
+    Chain twin() {
+        return new Chain(run, "second activation chain", windows, batch, x, at);
+    }
+
+    /** Takes the states of another. */
+    void copy(Chain other) {
+        if (run.plan() == null) states.copyFrom(other.states);
+    }
+
+    /** (batches, B·T, C) */
+    MemorySegment states() {
+        return states;
+    }
+
+    private MemorySegment window(long batch) {
+        return states.asSlice(batch * x.bytes(), x.bytes());
+    }
+
+    /** Starts at the embedding. */
+    void embed() {
+        if (run.plan() != null) return;
+        int[] in = new int[batch * windows.length()], out = new int[in.length], rows = new int[batch];
+        Tensor ids = memory.tensor("ids", DType.I32, in.length);
+        for (int i = 0; i < batches; i++) {
+            for (int b = 0; b < batch; b++) rows[b] = i * batch + b;
+            windows.fill(rows, in, out);
+            memory.set(ids, in);
+            run.backend().embed(x, ids, run.student().embedding.value());
+            memory.read(window(i), x);
+        }
+        memory.free(ids.address);
+    }
+
+    /** Writes batch i of the states to {@code to}. */
+    public void load(long i, Tensor to) {
+        memory.write(to, window(i));
+    }
+
+    /** Carries the states from the block's entrance to its exit. */
+    public void advance(Block block) {
+        pass(block, true, () -> {});
+    }
+
+    /** The same; {@code each} runs after every batch. */
+    public void advance(Block block, Runnable each) {
+        pass(block, true, each);
+    }
+
+    /** Runs the block on all states and leaves them where they are: for those who look on from its sites. */
+    public void look(Block block) {
+        pass(block, false, () -> {});
+    }
+
+    private void pass(Block block, boolean keep, Runnable each) {
+        try (Step forward = new Step(run.backend(), "block forward", false, t -> {
+            Tensor y = block.forward(t, x, at);
+            if (keep) t.backend().copy(x, y);
+        })) {
+            if (run.plan() != null) {
+                run.plan().add("block forward", block.index, batches, x.rows(), forward.cost());
+                return;
+            }
+            for (int i = 0; i < batches; i++) {
+                load(i, x);
+                forward.run();
+                if (keep) memory.read(window(i), x);
+                each.run();
+            }
+        }
+    }
+
+    /** Gives back the device's memory, which twins share. */
+    public void free() {
+        for (Tensor t : List.of(x, at.positions())) memory.free(t.address);
+    }
+
+    @Override
+    public void close() {
+        host.close();
+    }
+}
