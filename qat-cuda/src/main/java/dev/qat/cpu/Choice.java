@@ -12,8 +12,8 @@ final class Choice {
         for (int i = 0; i < v; i++) if (Float.isNaN(Lanes.get(logits + 4L * i))) return -1;
         if (how.temperature() == 0) return Losses.argmax(logits, v);
         if (how.topK() == 0 && how.topP() == 1) return all(logits, v, how.temperature(), uniform);
-        long[] order = ranked(logits, v);
         int keep = how.topK() == 0 ? v : Math.min(how.topK(), v);
+        long[] order = ranked(logits, v, keep);
         double[] weight = new double[keep];
         double max = Lanes.get(logits + 4L * (int) order[0]), total = 0;
         for (int r = 0; r < keep; r++) {
@@ -37,16 +37,40 @@ final class Choice {
         return v - 1;
     }
 
-    /** Token ids from the largest logit to the smallest, the lower id first among equals. */
-    private static long[] ranked(long logits, int v) {
-        long[] order = new long[v];
-        for (int i = 0; i < v; i++) {
-            int bits = Float.floatToIntBits(Lanes.get(logits + 4L * i));
-            int rising = bits ^ (bits >> 31 & 0x7FFFFFFF);
-            order[i] = (long) ~rising << 32 | i;
+    /** The first {@code keep} token ids from the largest logit to the smallest, the lower id first among equals. */
+    private static long[] ranked(long logits, int v, int keep) {
+        long[] order = new long[keep];
+        for (int i = 0; i < keep; i++) order[i] = place(logits, i);
+        if (keep < v) {
+            for (int i = keep / 2 - 1; i >= 0; i--) sink(order, i);
+            for (int i = keep; i < v; i++) {
+                long place = place(logits, i);
+                if (place >= order[0]) continue; // the heap's top is the last of those kept so far
+                order[0] = place;
+                sink(order, 0);
+            }
         }
         Arrays.sort(order);
         return order;
+    }
+
+    /** A number that is smaller the earlier a token comes in the order, with the token in its low half. */
+    private static long place(long logits, int i) {
+        int bits = Float.floatToIntBits(Lanes.get(logits + 4L * i));
+        int rising = bits ^ (bits >> 31 & 0x7FFFFFFF);
+        return (long) ~rising << 32 | i;
+    }
+
+    /** Lets a value sink in a heap whose top is the largest. */
+    private static void sink(long[] heap, int at) {
+        long value = heap[at];
+        for (int child = 2 * at + 1; child < heap.length; child = 2 * at + 1) {
+            if (child + 1 < heap.length && heap[child + 1] > heap[child]) child++;
+            if (heap[child] <= value) break;
+            heap[at] = heap[child];
+            at = child;
+        }
+        heap[at] = value;
     }
 
     /** How many of the heaviest reach {@code enough} together. */

@@ -159,8 +159,14 @@ public final class Ops {
 
     /** Min-max fake quantization per row (weights per channel, activations per token). */
     public static Tensor rowQuant(Tape t, Tensor x, RowGrid grid) {
+        return rowQuant(t, x, grid, x.cols());
+    }
+
+    /** The same with a scale for every {@code group} elements of a row. */
+    public static Tensor rowQuant(Tape t, Tensor x, RowGrid grid, long group) {
+        Fail.unless(group > 0 && x.cols() % group == 0, "rowQuant: groups of %d in %s", group, x);
         Tensor y = t.alloc("rowQuant", x.dims());
-        t.backend().rowQuant(y, x, grid);
+        t.backend().rowQuant(y.view(0, x.size() / group, group), x.view(0, x.size() / group, group), grid);
         t.shareGrad(y, x);
         t.push(y, () -> t.backend().rowQuantBack(t.gradInPlace(x, y), t.gradOf(y), x, grid), x);
         return y;

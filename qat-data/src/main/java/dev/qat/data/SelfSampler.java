@@ -24,14 +24,14 @@ public final class SelfSampler {
         int B = Math.min(batch, count);
         int[] ids = new int[B], sequence = new int[B], next = new int[B];
         for (int from = 0; from < count; from += B) {
-            try (CausalLm.Decoder decoder = model.decoder(B, length)) {
+            try (CausalLm.Decoder decoder = model.decoder(B, length, how)) {
                 int[][] rows = new int[B][length];
                 for (int b = 0; b < B; b++) {
                     sequence[b] = first + from + b;
                     ids[b] = rows[b][0] = bos;
                 }
                 for (int t = 1; t < length; t++) {
-                    decoder.step(ids, sequence, how, next);
+                    decoder.step(ids, t - 1, sequence, next);
                     for (int b = 0; b < B; b++) {
                         if (next[b] < 0) throw Fail.numeric("sampling, token %d: the model's logits are NaN. Its weights hold NaN or too large numbers; export it again.", t);
                         ids[b] = rows[b][t] = next[b];

@@ -64,6 +64,11 @@ public final class TokenShards implements AutoCloseable {
         return new TokenShards(files, vocabulary);
     }
 
+    /** Opens these shards as one stream. */
+    static TokenShards open(List<Path> files, Vocabulary vocabulary) {
+        return new TokenShards(files, vocabulary);
+    }
+
     /** Ids in all shards together. */
     public long count() {
         return count;
@@ -199,7 +204,13 @@ public final class TokenShards implements AutoCloseable {
             }
             List<Path> present = shardFiles(folder);
             int next = present.isEmpty() ? 0 : Integer.parseInt(present.getLast().getFileName().toString().substring(7, 12)) + 1;
-            return new Writer(folder.resolve("tokens-%05d.bin".formatted(next)), vocabulary);
+            return at(folder, vocabulary, next);
+        }
+
+        /** The shard of a number, in place of any that is there. */
+        static Writer at(Path folder, Vocabulary vocabulary, int number) {
+            if (number > 99_999) throw Fail.usage("%s: shard %d, expected at most 99999; put more sequences into one (shard)", folder, number);
+            return new Writer(folder.resolve("tokens-%05d.bin".formatted(number)), vocabulary);
         }
 
         /** Appends a sequence to the stream; where one ends and the next begins is for the ids (BOS, EOS) to say. */

@@ -163,10 +163,10 @@ public final class MultipleChoice {
         int B = some.size(), T = some.getFirst().ids.length - 1;
         int[] ids = new int[B], sequence = new int[B], next = new int[B];
         for (Request r : some) greedy[r.item] = true;
-        try (CausalLm.Decoder decoder = model.decoder(B, T)) {
+        try (CausalLm.Decoder decoder = model.decoder(B, T, Sampling.GREEDY)) {
             for (int t = 0; t < T; t++) {
                 for (int b = 0; b < B; b++) ids[b] = t < some.get(b).ids.length ? some.get(b).ids[t] : 0;
-                decoder.step(ids, sequence, Sampling.GREEDY, next);
+                decoder.step(ids, t, sequence, next);
                 for (int b = 0; b < B; b++) {
                     Request r = some.get(b);
                     if (t + 1 >= r.firstTarget() && t + 1 < r.ids.length && next[b] != r.ids[t + 1]) greedy[r.item] = false;

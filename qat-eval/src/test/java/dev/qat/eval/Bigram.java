@@ -62,12 +62,12 @@ class Bigram implements CausalLm {
     }
 
     @Override
-    public Decoder decoder(int B, int capacity) {
+    public Decoder decoder(int B, int capacity, Sampling how) {
         return new Decoder() {
             private int steps;
 
             @Override
-            public void step(int[] ids, int[] sequence, Sampling sampling, int[] next) {
+            public void step(int[] ids, int[] positions, int[] sequence, int[] next, int[] best) {
                 if (++steps > capacity) throw new AssertionError("step " + steps + " of a decoder for " + capacity);
                 for (int b = 0; b < B; b++) next[b] = favourite(ids[b]);
             }

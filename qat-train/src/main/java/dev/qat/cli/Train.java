@@ -7,7 +7,6 @@ import dev.qat.train.Backends;
 import dev.qat.train.Recipe;
 import dev.qat.train.Runner;
 import dev.qat.train.Stage;
-import dev.qat.train.Watch;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -63,34 +62,5 @@ final class Train implements Callable<Integer> {
         System.out.println("Held out: " + result.heldOut());
         result.deployment().ifPresent(Export::print);
         System.out.printf(Locale.ROOT, "%s in all. Model, codes, metrics and result: %s%n", Format.duration(result.seconds()), result.directory());
-    }
-
-    /** Hands the run's progress to the terminal. */
-    private static final class Screen implements Watch {
-        private Progress current;
-
-        @Override
-        public Job job(String title, long steps) {
-            Progress progress = Progress.start(title, steps);
-            current = progress;
-            return new Job() {
-                @Override
-                public void step(long done, String details) {
-                    progress.step(done, details);
-                }
-
-                @Override
-                public void close() {
-                    current = null;
-                    progress.close();
-                }
-            };
-        }
-
-        @Override
-        public void say(String line) {
-            if (current != null) current.say(line);
-            else System.err.println(line);
-        }
     }
 }

@@ -22,6 +22,7 @@ import java.nio.file.Path;
  * 'S' i32 T, T ids, T targets                                   → T f32: −log p(target), 0 where it is negative
  * 'G' i32 T, T ids                                              → T · V f32 logits
  * 'D' i32 n, n ids, n positions, n sequences                    → n · V f32 logits; position 0 begins anew
+ * 'N' i32 n, i32 id                                            → i64 nanoseconds for n tokens after it, each the likeliest
  * 'T' i32 n, n bytes of UTF-8                                   → i32 n, n ids
  * 'Q' i32 type, i64 rows, i64 columns, i32 size, f32 weights    → size bytes
  * </pre>
@@ -67,6 +68,7 @@ public final class LlamaCpp {
                 case 'S' -> score();
                 case 'G' -> logits();
                 case 'D' -> step();
+                case 'N' -> speak();
                 case 'T' -> tokenize();
                 case 'Q' -> quantize();
                 default -> throw new IOException("unknown request");
@@ -116,6 +118,19 @@ public final class LlamaCpp {
         if (positions[0] == 0) llama.clear();
         decode(ids, positions, sequences);
         for (int i = 0; i < n; i++) write(llama.logits(i, vocabulary));
+    }
+
+    private void speak() throws Throwable {
+        int n = in.readInt(), id = in.readInt();
+        llama.clear();
+        long start = System.nanoTime();
+        for (int t = 0; t < n; t++) {
+            decode(new int[] {id}, new int[] {t}, new int[] {0});
+            float[] logits = llama.logits(0, vocabulary);
+            id = 0;
+            for (int v = 1; v < vocabulary; v++) if (logits[v] > logits[id]) id = v;
+        }
+        out.writeLong(System.nanoTime() - start);
     }
 
     private void decode(int[] ids, int[] positions, int[] sequences) throws Throwable {

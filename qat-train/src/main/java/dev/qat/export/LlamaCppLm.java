@@ -83,6 +83,17 @@ public final class LlamaCppLm implements CausalLm {
         }, i -> floats(i, ids.length * vocabulary));
     }
 
+    /** Seconds for {@code n} tokens of one sequence after {@code id}, each the likeliest, without what our pipe to its process costs. */
+    public double speak(int id, int n) {
+        reserve(n, 1);
+        checkIds(new int[] {id});
+        return llama.ask(o -> {
+            o.writeByte('N');
+            o.writeInt(n);
+            o.writeInt(id);
+        }, java.io.DataInputStream::readLong) * 1e-9;
+    }
+
     /** The ids llama.cpp itself gives a text, with BOS where the file asks for it. */
     int[] tokenize(String text) {
         return llama.tokenize(text);
@@ -112,8 +123,8 @@ public final class LlamaCppLm implements CausalLm {
     }
 
     @Override
-    public Decoder decoder(int B, int capacity) {
-        return new Decoding(B, capacity);
+    public Decoder decoder(int B, int capacity, Sampling how) {
+        return new Decoding(B, capacity, how);
     }
 
     @Override
@@ -126,11 +137,12 @@ public final class LlamaCppLm implements CausalLm {
         private final int B, capacity;
         private final Backend sampler = new ReferenceBackend();
         private final Tensor logits, keys, next;
-        private int position;
+        private final Sampling how;
 
-        Decoding(int B, int capacity) {
+        Decoding(int B, int capacity, Sampling how) {
             this.B = B;
             this.capacity = capacity;
+            this.how = how;
             Memory m = sampler.memory();
             logits = m.tensor("logits", B, vocabulary);
             keys = m.tensor("random keys", DType.I32, B, 2);
@@ -138,29 +150,33 @@ public final class LlamaCppLm implements CausalLm {
         }
 
         @Override
-        public void step(int[] ids, int[] sequence, Sampling sampling, int[] drawn) {
-            Fail.unless(position < capacity, "a sequence of more than %d tokens", capacity);
+        public void step(int[] ids, int[] positions, int[] sequence, int[] drawn, int[] best) {
             checkIds(ids);
-            if (position == 0) reserve(B * capacity, B);
-            int[] at = new int[B], lanes = new int[B], key = new int[2 * B];
+            int[] lanes = new int[B], key = new int[2 * B];
             for (int b = 0; b < B; b++) {
-                at[b] = position;
+                Fail.unless(positions[b] < capacity, "a sequence of more than %d tokens", capacity);
+                Fail.unless(positions[b] == positions[0], "llama.cpp is driven with all sequences of a batch at one position, got %d and %d", positions[0], positions[b]);
                 lanes[b] = b;
                 key[2 * b] = sequence[b];
-                key[2 * b + 1] = position + 1;
+                key[2 * b + 1] = positions[b] + 1;
             }
+            if (positions[0] == 0) reserve(B * capacity, B);
             float[] rows = llama.ask(o -> {
                 o.writeByte('D');
                 o.writeInt(B);
                 LlamaProcess.write(o, ids);
-                LlamaProcess.write(o, at);
+                LlamaProcess.write(o, positions);
                 LlamaProcess.write(o, lanes);
             }, i -> floats(i, B * vocabulary));
             sampler.memory().set(logits, rows);
             sampler.memory().set(keys, key);
+            draw(how, drawn);
+            if (best != null) draw(Sampling.GREEDY, best);
+        }
+
+        private void draw(Sampling sampling, int[] to) {
             sampler.sample(next, logits, keys, sampling);
-            System.arraycopy(sampler.memory().ints(next), 0, drawn, 0, B);
-            position++;
+            System.arraycopy(sampler.memory().ints(next), 0, to, 0, B);
         }
 
         @Override

@@ -14,8 +14,10 @@ public final class Methods {
         entry("teq", Teq.class);
         entry("awq", Awq.class);
         entry("gptq", Gptq.class);
+        entry("min-max", MinMaxRounding.class);
         entry("block-ap", BlockAp.class);
         entry("e2e-qp", E2eQp.class);
+        entry("llm-qat", LlmQat.class);
     }
 
     private Methods() {}

@@ -10,12 +10,12 @@ import dev.qat.ops.Ops;
 import dev.qat.ops.Sampling;
 import dev.qat.ops.Tape;
 import dev.qat.tensor.DType;
+import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.Tensor;
 
 import java.util.ArrayList;
 import java.util.List;
-import java.util.function.Consumer;
 
 /** The project's own model, with whatever is in its sites, as generation and evaluation see it. */
 public final class ModelLm implements CausalLm {
@@ -51,8 +51,8 @@ public final class ModelLm implements CausalLm {
     }
 
     @Override
-    public Decoder decoder(int B, int capacity) {
-        return new Decoding(B, capacity);
+    public Decoder decoder(int B, int capacity, Sampling how) {
+        return new Decoding(B, capacity, how);
     }
 
     @Override
@@ -94,29 +94,30 @@ public final class ModelLm implements CausalLm {
         }
     }
 
-    /** Decoding of one batch; how tokens are drawn may change from step to step. */
+    /** Decoding of one batch, whose sequences may stand at different positions. */
     private final class Decoding implements Decoder {
-        private final int B;
-        private final Tensor ids, keys, next;
+        private final int B, capacity;
+        private final Tensor ids, keys, next, best;
         private final Cache cache;
         private final Step step;
-        private final Consumer<Tape> body = this::body;
-        private Sampling sampling = Sampling.GREEDY;
-        private int position;
+        private final Sampling how;
 
-        Decoding(int B, int capacity) {
+        Decoding(int B, int capacity, Sampling how) {
             this.B = B;
+            this.capacity = capacity;
+            this.how = how;
             Memory m = model.memory();
             ids = m.tensor("ids", DType.I32, B);
             keys = m.tensor("random keys", DType.I32, B, 2);
             next = m.tensor("next", DType.I32, B);
+            best = m.tensor("best", DType.I32, B);
             List<Tensor> k = new ArrayList<>(), v = new ArrayList<>();
             for (int i = 0; i < model.config.layers(); i++) {
                 k.add(m.tensor("key cache", B, capacity, (long) model.config.K() * model.config.D()));
                 v.add(m.tensor("value cache", B, capacity, (long) model.config.K() * model.config.D()));
             }
             cache = new Cache(model.rope(), m.tensor("positions", DType.I32, B), m.tensor("lengths", DType.I32, B), k, v);
-            step = new Step(backend, "decoding", false, body);
+            step = new Step(backend, "decoding", false, this::body);
         }
 
         private void body(Tape t) {
@@ -124,34 +125,34 @@ public final class ModelLm implements CausalLm {
             for (Block b : model.blocks()) x = t.segment(x, false, in -> b.decode(t, in, cache));
             Tensor h = Ops.rmsnorm(t, x, model.norm.value(), model.config.eps());
             Tensor logits = Ops.linear(t, h, model.head.value(), null, null);
-            t.backend().sample(next, logits, keys, sampling);
+            t.backend().sample(next, logits, keys, how);
+            t.backend().sample(best, logits, keys, Sampling.GREEDY);
         }
 
         @Override
-        public void step(int[] tokens, int[] sequence, Sampling how, int[] drawn) {
-            int[] at = new int[B], length = new int[B], key = new int[2 * B];
+        public void step(int[] tokens, int[] positions, int[] sequence, int[] drawn, int[] likeliest) {
+            int[] length = new int[B], key = new int[2 * B];
             for (int b = 0; b < B; b++) {
-                at[b] = position;
-                length[b] = position + 1;
+                Fail.unless(positions[b] < capacity, "a sequence of more than %d tokens", capacity);
+                length[b] = positions[b] + 1;
                 key[2 * b] = sequence[b];
-                key[2 * b + 1] = position + 1;
+                key[2 * b + 1] = positions[b] + 1;
             }
             Memory m = model.memory();
             m.set(ids, tokens);
-            m.set(cache.positions(), at);
+            m.set(cache.positions(), positions);
             m.set(cache.lengths(), length);
             m.set(keys, key);
-            sampling = how;
             step.run();
             System.arraycopy(m.ints(next), 0, drawn, 0, B);
-            position++;
+            if (likeliest != null) System.arraycopy(m.ints(best), 0, likeliest, 0, B);
         }
 
         @Override
         public void close() {
             step.close();
             Memory m = model.memory();
-            for (Tensor t : List.of(ids, keys, next, cache.positions(), cache.lengths())) m.free(t.address);
+            for (Tensor t : List.of(ids, keys, next, best, cache.positions(), cache.lengths())) m.free(t.address);
             for (Tensor t : cache.keys()) m.free(t.address);
             for (Tensor t : cache.values()) m.free(t.address);
         }

@@ -30,15 +30,16 @@ public record Recipe(String name, Source model, String backend, Precision precis
      * Training windows: from the user's text or JSONL files, or sampled from the model itself where there are none.
      *
      * @param files      text (.txt, .gz) or JSONL with a "text" field; empty: the model's own samples
+     * @param tokens     folders that {@code qat generate} made with this model's tokenizer: samples, joined and cut in their order
      * @param characters how many characters of the text to use, from the start; 0 for all
-     * @param length     tokens per window  @param windows of the text to use at most; 0 for all
-     * @param samples    windows to sample from the model, beside the text's; 0 for none, or 128 where there is no text
+     * @param length     tokens per window  @param windows of the text, and of tokens, to use at most; 0 for all
+     * @param samples    windows to sample from the model, beside those; 0 for none, or 128 where there is nothing else
      * @param temperature  @param topK  how the model's own text is sampled
      * @param bosShare   share of a text's windows that start with BOS instead of in mid-text, so that a model trained from
      *                   scratch learns to speak from nothing
      */
-    public record Data(List<Path> files, int characters, int length, int windows, int samples, double temperature, int topK, double bosShare) {
-        public static final Data DEFAULTS = new Data(List.of(), 0, 256, 0, 0, 1, 0, 0);
+    public record Data(List<Path> files, List<Path> tokens, int characters, int length, int windows, int samples, double temperature, int topK, double bosShare) {
+        public static final Data DEFAULTS = new Data(List.of(), List.of(), 0, 256, 0, 0, 1, 0, 0);
 
         public Data {
             if (length < 2) throw Fail.usage("length = %d, expected at least 2 tokens", length);
@@ -47,7 +48,7 @@ public record Recipe(String name, Source model, String backend, Precision precis
 
         /** How many windows are sampled. */
         int sampled() {
-            return samples == 0 && files.isEmpty() ? 128 : samples;
+            return samples == 0 && files.isEmpty() && tokens.isEmpty() ? 128 : samples;
         }
     }
 

@@ -1,5 +1,6 @@
 package dev.qat.train;
 
+import dev.qat.data.GeneratedSet;
 import dev.qat.data.HfModelDir;
 import dev.qat.data.SelfSampler;
 import dev.qat.data.TextFiles;
@@ -39,8 +40,17 @@ record Texts(TrainingSet train, Windows heldOut, String description) {
     }
 
     private static TrainingSet training(Recipe r, HfModelDir source, Model teacher, Backend backend, Watch watch, Samples kept) {
-        return TrainingSet.of(r.data().files().isEmpty() ? null : text(r, source, teacher.config.V()), r.data().sampled() == 0 ? null
-                : sampled(r, source, teacher, backend, watch, kept, "sampling training text", 0, r.data().sampled(), r.data().length()));
+        List<Windows> samples = new ArrayList<>();
+        if (!r.data().tokens().isEmpty()) samples.add(generated(r, source, teacher.config.V()));
+        if (r.data().sampled() > 0) samples.add(sampled(r, source, teacher, backend, watch, kept, "sampling training text", 0, r.data().sampled(), r.data().length()));
+        return TrainingSet.of(r.data().files().isEmpty() ? null : text(r, source, teacher.config.V()), samples.isEmpty() ? null : Windows.join(samples));
+    }
+
+    /** Sets that were generated before, one after the other in one stream. */
+    private static Windows generated(Recipe r, HfModelDir source, int V) {
+        try (Tokenizer tokenizer = Tokenizer.of(source.dir())) {
+            return limited(Windows.train(GeneratedSet.stream(r.data().tokens(), tokenizer.vocabulary(V)), r.data().length()), r.data().windows());
+        }
     }
 
     private static Windows text(Recipe r, HfModelDir source, int V) {
@@ -50,7 +60,10 @@ record Texts(TrainingSet train, Windows heldOut, String description) {
     /** As many windows as a run would have: of the text as many as the recipe allows, else as there are; and blank ones for what would be sampled. */
     static TrainingSet trainingShape(Recipe r, HfModelDir source, int V) {
         Windows text = r.data().files().isEmpty() ? null : r.data().windows() > 0 ? blank(r.data().windows(), r.data().length()) : text(r, source, V);
-        return TrainingSet.of(text, r.data().sampled() == 0 ? null : blank(r.data().sampled(), r.data().length()));
+        List<Windows> samples = new ArrayList<>();
+        if (!r.data().tokens().isEmpty()) samples.add(r.data().windows() > 0 ? blank(r.data().windows(), r.data().length()) : generated(r, source, V));
+        if (r.data().sampled() > 0) samples.add(blank(r.data().sampled(), r.data().length()));
+        return TrainingSet.of(text, samples.isEmpty() ? null : Windows.join(samples));
     }
 
     /** What sampling will need: the whole model, and the caches of a batch. */
@@ -62,7 +75,7 @@ record Texts(TrainingSet train, Windows heldOut, String description) {
     private static void plan(int count, int length, Model teacher, Backend backend) {
         teacher.bring();
         try (ModelLm lm = new ModelLm(teacher, backend)) {
-            lm.decoder(Math.min(BATCH, count), Math.min(length + 1, lm.context())).close();
+            lm.decoder(Math.min(BATCH, count), Math.min(length + 1, lm.context()), Sampling.GREEDY).close();
         }
     }
 
@@ -112,7 +125,7 @@ record Texts(TrainingSet train, Windows heldOut, String description) {
     }
 
     /** BOS and the whole text, encoded once.  skip, most: characters */
-    private static int[] ids(HfModelDir source, List<Path> files, int skip, int most, int V) {
+    static int[] ids(HfModelDir source, List<Path> files, int skip, int most, int V) {
         StringBuilder text = new StringBuilder();
         for (Path f : files) TextFiles.forEach(f, d -> text.append(text.isEmpty() ? "" : "\n").append(d.text()));
         String part = TextFiles.part(text.toString(), skip, most);

@@ -202,9 +202,9 @@ class LlamaCppTest {
 
     private static int[] speak(CausalLm lm, Sampling how) {
         int[] now = {256, 65}, next = new int[2], sequence = {0, 1}, said = new int[40];
-        try (CausalLm.Decoder d = lm.decoder(2, 21)) {
+        try (CausalLm.Decoder d = lm.decoder(2, 21, how)) {
             for (int t = 0; t < 20; t++) {
-                d.step(now, sequence, how, next);
+                d.step(now, t, sequence, next);
                 said[2 * t] = next[0];
                 said[2 * t + 1] = next[1];
                 now = next.clone();

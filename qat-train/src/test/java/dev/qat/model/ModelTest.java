@@ -154,10 +154,10 @@ class ModelTest {
             int[][] rows = {IDS, new int[IDS.length]};
             for (int i = 0; i < IDS.length; i++) rows[1][i] = (7 * i + 3) % V;
             float[][] logits = {new Probe(cpu, m).logits(rows[0]), new Probe(cpu, m).logits(rows[1])};
-            try (CausalLm lm = new ModelLm(m, cpu); CausalLm.Decoder decoder = lm.decoder(2, IDS.length)) {
+            try (CausalLm lm = new ModelLm(m, cpu); CausalLm.Decoder decoder = lm.decoder(2, IDS.length, Sampling.GREEDY)) {
                 int[] next = new int[2];
                 for (int t = 0; t < IDS.length; t++) {
-                    decoder.step(new int[] {rows[0][t], rows[1][t]}, new int[] {0, 1}, Sampling.GREEDY, next);
+                    decoder.step(new int[] {rows[0][t], rows[1][t]}, t, new int[] {0, 1}, next);
                     for (int b = 0; b < 2; b++) {
                         int best = 0;
                         for (int v = 0; v < V; v++) if (logits[b][t * V + v] > logits[b][t * V + best]) best = v;

@@ -80,11 +80,11 @@ public final class Probe {
     /** {@code count} tokens after the prompt, each the likeliest, through {@link ModelLm#decoder}. */
     int[] greedy(int[] prompt, int count) {
         int[] said = new int[count], next = new int[1];
-        try (CausalLm lm = new ModelLm(model, backend); CausalLm.Decoder decoder = lm.decoder(1, prompt.length + count)) {
-            for (int id : prompt) decoder.step(new int[] {id}, new int[] {0}, Sampling.GREEDY, next);
+        try (CausalLm lm = new ModelLm(model, backend); CausalLm.Decoder decoder = lm.decoder(1, prompt.length + count, Sampling.GREEDY)) {
+            for (int i = 0; i < prompt.length; i++) decoder.step(new int[] {prompt[i]}, i, new int[] {0}, next);
             for (int i = 0; i < count; i++) {
                 said[i] = next[0];
-                if (i + 1 < count) decoder.step(new int[] {next[0]}, new int[] {0}, Sampling.GREEDY, next);
+                if (i + 1 < count) decoder.step(new int[] {next[0]}, prompt.length + i, new int[] {0}, next);
             }
         }
         return said;

@@ -1,0 +1,63 @@
+package dev.qat.method;
+
+import dev.qat.ops.Divergence;
+import dev.qat.tensor.Fail;
+import dev.qat.tensor.Param;
+import dev.qat.train.AdamW;
+import dev.qat.train.Confidence;
+import dev.qat.train.EndToEnd;
+import dev.qat.train.Part;
+import dev.qat.train.Run;
+import dev.qat.train.Schedule;
+import dev.qat.train.Stage;
+import java.util.ArrayList;
+import java.util.List;
+
+/**
+ * LLM-QAT (arXiv 2305.17888): all weights of the model are trained under quantized weights, activations and KV cache, towards
+ * the full-precision model's next-token distributions. Defaults are the official ones.
+ *
+ * @param bits       W-A-KV, such as 4-8-4; 32 for full precision  @param group inputs of a weight row that share a scale; −1 for the row
+ * @param asymmetric gives every token (inputs, keys, values) an offset as well
+ * @param window     lets gradients pass only where |x| < 2, as the official code does
+ * @param ends       also trains embedding and head, which are not quantized
+ * @param loss       kl; cakld (BitDistiller, weighs the reverse divergence by β); js (Jensen-Shannon, FPTQuant)
+ * @param beta       of cakld; 0 measures the teacher's mean largest probability, as BitDistiller does
+ * @param hard       weight of the cross-entropy on the text that is added
+ * @param windows    the windows to train on: all, the user's text, or the model's own samples
+ */
+public record LlmQat(String bits, int group, boolean asymmetric, boolean window, boolean ends, int epochs, int batch, double rate, double decay,
+                     double beta2, double maxNorm, Schedule schedule, Distance loss, double beta, double hard, double temperature,
+                     Part windows, boolean shuffle, boolean recompute) implements Stage {
+    public enum Distance { KL, CAKLD, JS }
+
+    public static final LlmQat DEFAULTS = new LlmQat("4-8-4", -1, false, false, true, 1, 8, 2e-5, 0, 0.999, 1, Schedule.DEFAULTS, Distance.KL, 0, 0, 1, Part.ALL, true, false);
+
+    public LlmQat {
+        Widths.of(bits);
+        Positive.check("epochs", epochs);
+        Positive.check("batch", batch);
+        if (beta < 0 || beta > 1) throw Fail.usage("beta = %s, expected a share in [0, 1]", beta);
+        if (hard < 0) throw Fail.usage("hard = %s, expected 0 or more", hard);
+        if (temperature <= 0) throw Fail.usage("temperature = %s, expected more than 0", temperature);
+    }
+
+    @Override
+    public void run(Run run) {
+        MinMax quantizers = MinMax.install(run, Widths.of(bits), group, asymmetric, window);
+        List<Param> matrices = new ArrayList<>(), vectors = new ArrayList<>();
+        for (Param p : run.student().params()) {
+            boolean end = p.kind() == Param.Kind.EMBEDDING || p.kind() == Param.Kind.HEAD;
+            if (!end || ends) (p.value().dims().length > 1 ? matrices : vectors).add(p);
+        }
+        EndToEnd.train(run, "llm-qat", List.of(new AdamW.Group(matrices, rate, decay), new AdamW.Group(vectors, rate, 0)),
+                new EndToEnd.Config(epochs, batch, schedule, rate, new AdamW.Config(0.9, beta2, 1e-8, maxNorm), EndToEnd.Loss.DISTILL,
+                        divergence(run), windows, shuffle, recompute));
+        quantizers.freeze(run.student().linears());
+    }
+
+    private Divergence divergence(Run run) {
+        double reverse = loss != Distance.CAKLD ? 0 : beta > 0 ? beta : Confidence.of(run, windows, batch);
+        return new Divergence(loss == Distance.JS, (float) reverse, (float) hard, (float) temperature);
+    }
+}

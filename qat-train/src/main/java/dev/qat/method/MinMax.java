@@ -1,0 +1,138 @@
+package dev.qat.method;
+
+import dev.qat.model.Block;
+import dev.qat.model.Linear;
+import dev.qat.model.Site;
+import dev.qat.model.Slab;
+import dev.qat.ops.Ops;
+import dev.qat.ops.RowGrid;
+import dev.qat.ops.Tape;
+import dev.qat.tensor.DType;
+import dev.qat.tensor.Memory;
+import dev.qat.tensor.PackedWeight;
+import dev.qat.tensor.Param.Kind;
+import dev.qat.tensor.Tensor;
+import dev.qat.train.Run;
+import java.util.ArrayList;
+import java.util.List;
+
+/**
+ * LLM-QAT's quantizers (arXiv 2305.17888 §2.2), which have no parameters: the largest |value| of each weight row (or group of
+ * it), of each token at a linear's input, and of each token's keys and of its values over all heads, before rope, sets a scale.
+ *
+ * <pre>
+ * s = (2^(b−1) − 1) / (max|x| + 1e-6)      x̂ = rint(x · s) / (s + 1e-6)
+ * </pre>
+ */
+final class MinMax {
+    private static final float TINY = 1e-6f;
+
+    private final Run run;
+    private final Widths bits;
+    private final int group;
+
+    private MinMax(Run run, Widths bits, int group) {
+        this.run = run;
+        this.bits = bits;
+        this.group = group;
+    }
+
+    /**
+     * Fills the student's sites.
+     *
+     * @param group      inputs of a row that share a scale; 0 or −1 for the whole row
+     * @param asymmetric gives tokens (inputs, keys, values) a scale and an offset; weights stay symmetric, as their codes must
+     * @param window     lets gradients pass only where |x| < 2, as the official code
+     */
+    static MinMax install(Run run, Widths bits, int group, boolean asymmetric, boolean window) {
+        run.reset();
+        MinMax all = new MinMax(run, bits, group);
+        for (Block b : run.student().blocks()) {
+            if (bits.quantizesWeights()) for (Linear l : b.linears()) all.weights(l, window);
+            if (bits.activations() != Widths.OFF) {
+                RowGrid grid = new RowGrid(bits.activations(), !asymmetric, window);
+                for (List<Linear> readers : List.of(List.of(b.q, b.k, b.v), List.of(b.o), List.of(b.gate, b.up), List.of(b.down))) {
+                    Once once = new Once(grid);
+                    for (Linear l : readers) l.inputSite.add(once);
+                }
+            }
+            if (bits.cache() != Widths.OFF) {
+                RowGrid grid = new RowGrid(bits.cache(), !asymmetric, window);
+                b.keySite.add((t, k) -> Ops.rowQuant(t, k, grid));
+                b.valueSite.add((t, v) -> Ops.rowQuant(t, v, grid));
+            }
+        }
+        return all;
+    }
+
+    private void weights(Linear l, boolean window) {
+        int g = group(l);
+        RowGrid grid = new RowGrid(bits.weights(), true, window);
+        l.weightSite.add((t, w) -> Ops.rowQuant(t, w, grid, g));
+    }
+
+    /** Weights of a linear that share a scale; what does not divide its row, or does not fit the recipe's target, is refused. */
+    private int group(Linear l) {
+        return run.rule().grid(l, bits.weights(), group <= 0 ? -1 : group).group();
+    }
+
+    /** Quantizes a value once for all the linears that read it. */
+    private static final class Once implements Site.Function {
+        private final RowGrid grid;
+        private Tensor last, quantized;
+
+        Once(RowGrid grid) {
+            this.grid = grid;
+        }
+
+        @Override
+        public Tensor apply(Tape t, Tensor x) {
+            if (x != last) quantized = Ops.rowQuant(t, x, grid);
+            last = x;
+            return quantized;
+        }
+    }
+
+    /** Replaces the quantizers of these linears' weights by their codes; inputs, keys and values stay quantized by the token. */
+    void freeze(List<Linear> linears) {
+        if (!bits.quantizesWeights()) return;
+        Memory memory = run.backend().memory();
+        List<Tensor> steps = Slab.of(memory, "packed steps", slab -> linears.stream().map(l ->
+                slab.param(l.name + ".step", Kind.SCALE, l.outputs(), l.inputs() / group(l)).value()).toList());
+        List<PackedWeight> codes = new ArrayList<>();
+        for (int i = 0; i < linears.size(); i++) codes.add(pack(memory, linears.get(i), steps.get(i)));
+        run.use(linears, codes);
+    }
+
+    /** ŵ = (code − 2^(b−1)) · step with step = 1 / (s + 1e-6), so the codes are those that trained. */
+    private PackedWeight pack(Memory memory, Linear l, Tensor step) {
+        int g = group(l), b = bits.weights();
+        Tensor words = memory.tensor(l.name + ".codes", DType.I32, l.outputs(), PackedWeight.wordsPerRow(l.inputs(), b));
+        Tensor zero = memory.tensor(l.name + ".zero", step.dims()), ones = memory.tensor("ones", step.dims()), whole = memory.tensor("codes", l.weight.value().dims());
+        PackedWeight packed = new PackedWeight(l.name, b, g, l.inputs(), words, step, zero, null);
+        run.backend().fill(ones, 1);
+        run.backend().fill(zero, 1 << b - 1);
+        float[] steps = run.planned() ? null : round(memory, l.weight.value(), whole, g);
+        // packed as whole numbers with a step of 1, whatever the size of the true one
+        run.backend().pack(packed, whole, ones, zero);
+        if (steps != null) memory.set(step, steps);
+        memory.free(ones.address);
+        memory.free(whole.address);
+        return packed;
+    }
+
+    /** Writes rint(w · s) into {@code whole} and gives 1 / (s + 1e-6), in the order of operations of rowQuant. */
+    private float[] round(Memory memory, Tensor w, Tensor whole, int g) {
+        float[] values = memory.floats(w), steps = new float[values.length / g];
+        int top = (1 << bits.weights() - 1) - 1;
+        for (int n = 0; n < steps.length; n++) {
+            float most = 0;
+            for (int i = n * g; i < (n + 1) * g; i++) most = Math.max(most, Math.abs(values[i]));
+            float s = top / (most + TINY);
+            for (int i = n * g; i < (n + 1) * g; i++) values[i] = (float) Math.rint(values[i] * s);
+            steps[n] = 1 / (s + TINY);
+        }
+        memory.set(whole, values);
+        return steps;
+    }
+}

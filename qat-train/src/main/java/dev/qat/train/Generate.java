@@ -1,0 +1,106 @@
+package dev.qat.train;
+
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import dev.qat.data.AtomicFile;
+import dev.qat.data.GeneratedSet;
+import dev.qat.data.GeneratedSet.Part;
+import dev.qat.data.Generation;
+import dev.qat.data.HfModelDir;
+import dev.qat.data.SelfGenerator;
+import dev.qat.data.Tokenizer;
+import dev.qat.data.Vocabulary;
+import dev.qat.data.Windows;
+import dev.qat.eval.TextQuality;
+import dev.qat.model.Model;
+import dev.qat.ops.Backend;
+import dev.qat.tensor.Fail;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Locale;
+
+/** Makes a part of a generated set, or what is missing of it, and judges it. */
+public final class Generate {
+    /** @param made tokens made now, in so many seconds  @param quality of the part as it stands; null where it has no sequence */
+    public record Result(Path directory, long made, double seconds, int sequences, int kept, TextQuality quality) {}
+
+    private static final int BATCH = 8;
+    private static final ObjectMapper JSON = new ObjectMapper();
+
+    private final GenerateRecipe r;
+    private final Part part;
+    private final Watch watch;
+
+    private Generate(GenerateRecipe r, Part part, Watch watch) {
+        this.r = r;
+        this.part = part;
+        this.watch = watch;
+    }
+
+    public static Result run(GenerateRecipe r, Part part, Backend backend, Watch watch) {
+        try (HfModelDir source = HfModelDir.open(r.model().path()); Tokenizer tokenizer = Tokenizer.of(source.dir())) {
+            Model model = Model.load(source, backend.memory());
+            try (ModelLm lm = new ModelLm(model, backend)) {
+                return new Generate(r, part, watch).run(source, tokenizer, lm);
+            }
+        }
+    }
+
+    private Result run(HfModelDir source, Tokenizer tokenizer, ModelLm lm) {
+        Generation g = r.generate().resolved(lm.vocabulary(), lm.context());
+        Vocabulary vocabulary = tokenizer.vocabulary(lm.vocabulary());
+        GeneratedSet set = GeneratedSet.open(r.directory(), part, GeneratedSet.settings(g, r.keep(), r.seed(), source.fingerprint(), vocabulary), vocabulary);
+        int separator = separator(source);
+        long start = System.nanoTime(), made = make(set, g, source, lm, separator);
+        double seconds = (System.nanoTime() - start) * 1e-9;
+        set.list();
+        TextQuality quality = quality(set, g, separator, source, vocabulary, lm);
+        int sequences = set.shards().stream().mapToInt(GeneratedSet.Shard::sequences).sum(), kept = set.shards().stream().mapToInt(GeneratedSet.Shard::kept).sum();
+        if (quality != null) AtomicFile.write(r.directory().resolve("quality-%d-of-%d.json".formatted(part.index(), part.of())), report(quality, sequences, kept));
+        return new Result(r.directory(), made, seconds, sequences, kept, quality);
+    }
+
+    /** What stands before every sequence: BOS, or EOS where a model has no BOS. */
+    static int separator(HfModelDir source) {
+        int[] eos = source.specialIds().eos();
+        if (source.specialIds().bos() >= 0) return source.specialIds().bos();
+        if (eos.length == 0) throw Fail.data("%s: neither bos_token_id nor eos_token_id in generation_config.json or config.json; sequences could not be told apart. Add one.", source.dir());
+        return eos[0];
+    }
+
+    private long make(GeneratedSet set, Generation g, HfModelDir source, ModelLm lm, int separator) {
+        List<Integer> missing = set.missing(g.shards());
+        long all = missing.stream().mapToLong(s -> (long) g.length() * Math.min(g.shard(), g.sequences() - s * g.shard())).sum(), start = System.nanoTime();
+        if (missing.isEmpty()) return 0;
+        long[] made = {0, 0};
+        try (SelfGenerator generator = new SelfGenerator(lm, g, r.seed(), source.specialIds().eos()); Watch.Job job = watch.job("generating", all)) {
+            for (int s : missing) {
+                long before = made[0], bound = made[1];
+                int[][] rows = generator.shard(s, n -> {
+                    made[0] = before + n;
+                    job.step(Math.min(bound + n, all), String.format(Locale.ROOT, "tokens | %.0f tok/s", made[0] / ((System.nanoTime() - start) * 1e-9)));
+                });
+                set.add(s, rows, separator, r.keep());
+                made[1] += (long) g.length() * rows.length; // sequences that ended early will not come any more
+            }
+        }
+        return made[0];
+    }
+
+    private TextQuality quality(GeneratedSet set, Generation g, int separator, HfModelDir source, Vocabulary vocabulary, ModelLm lm) {
+        if (set.shards().stream().mapToInt(GeneratedSet.Shard::kept).sum() == 0) return null;
+        List<int[]> sequences = set.sequences(separator);
+        Windows user = null;
+        if (!r.compare().files().isEmpty()) {
+            int[] ids = Texts.ids(source, r.compare().files(), r.compare().skip(), r.compare().characters(), vocabulary.size());
+            user = Windows.evaluation(ids, Math.min(g.length(), ids.length - 1));
+        }
+        return TextQuality.of(lm, sequences, g.length(), user, BATCH, r.compare().windows());
+    }
+
+    private static String report(TextQuality q, int sequences, int kept) {
+        ObjectNode json = JSON.createObjectNode().put("sequences", sequences).put("kept", kept);
+        json.setAll((ObjectNode) JSON.valueToTree(q));
+        return json.put("sequences", sequences).toPrettyString() + "\n";
+    }
+}

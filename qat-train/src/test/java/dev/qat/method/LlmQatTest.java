@@ -1,0 +1,142 @@
+package dev.qat.method;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.qat.cpu.CpuBackend;
+import dev.qat.cuda.Precision;
+import dev.qat.data.HfModelDir;
+import dev.qat.method.LlmQat.Distance;
+import dev.qat.ops.Backend;
+import dev.qat.tensor.Fail;
+import dev.qat.train.Part;
+import dev.qat.train.Recipe;
+import dev.qat.train.Runner;
+import dev.qat.train.Runner.Row;
+import dev.qat.train.Schedule;
+import dev.qat.train.Stage;
+import dev.qat.train.TinyModels;
+import dev.qat.train.Watch;
+import java.lang.foreign.Arena;
+import java.lang.foreign.ValueLayout;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+final class LlmQatTest {
+    @TempDir
+    static Path temp;
+    static Backend backend;
+    static Path model;
+
+    @BeforeAll
+    static void open() {
+        backend = new CpuBackend(2);
+        model = TinyModels.write(temp.resolve("model"), backend, 7);
+    }
+
+    @AfterAll
+    static void close() {
+        backend.close();
+    }
+
+    private static LlmQat training(String bits, Distance loss, boolean recompute) {
+        return new LlmQat(bits, -1, false, false, true, 4, 8, 1e-3, 0, 0.999, 1, Schedule.DEFAULTS, loss, 0, 0, 1, Part.ALL, true, recompute);
+    }
+
+    private static Runner.Result run(String name, Stage... stages) {
+        Recipe r = new Recipe(name, new Recipe.Source(model, Recipe.Init.LOAD), "cpu", Precision.FP32, false, 2, 3, temp.resolve("runs"),
+                new Recipe.Data(List.of(), List.of(), 0, 32, 0, 64, 1, 0, 0), new Recipe.Eval(List.of(), 0, 32, 16, 8), Recipe.Save.DEFAULTS, Recipe.Checkpoint.DEFAULTS, "", List.of(stages));
+        return Runner.run(r, "name: " + name + "\n", Map.of("qat", "test"), backend, Watch.NOBODY);
+    }
+
+    @Test
+    void trainingBringsTheModelNearerToFullPrecision() {
+        List<Row> rows = run("kl", new MinMaxRounding("3-8-4", -1, false), training("3-8-4", Distance.KL, false)).rows();
+        assertEquals(List.of("fp", "min-max", "llm-qat"), rows.stream().map(Row::name).toList());
+        assertTrue(rows.get(1).kl() > 0.02, "3 bits must hurt this model: " + rows);
+        assertTrue(rows.get(2).kl() < 0.7 * rows.get(1).kl(), rows.toString());
+        assertEquals(3 + 19.0 / 64, rows.get(2).bitsPerWeight(), 0.2);
+    }
+
+    @ParameterizedTest
+    @EnumSource(value = Distance.class, names = {"CAKLD", "JS"})
+    void soDoOtherDivergences(Distance loss) {
+        List<Row> rows = run(loss.name(), new MinMaxRounding("3-8-4", -1, false), training("3-8-4", loss, false)).rows();
+        assertTrue(rows.get(2).kl() < 0.8 * rows.get(1).kl(), rows.toString());
+    }
+
+    @Test
+    void recomputedActivationsGiveTheSameModel() {
+        assertEquals(run("kept", training("4-8-4", Distance.KL, false)).rows().getLast().kl(), run("recomputed", training("4-8-4", Distance.KL, true)).rows().getLast().kl(), 1e-6);
+    }
+
+    /** Every part of W-A-KV counts: the more of it is rounded, the farther from full precision. */
+    @Test
+    void eachOfTheThreeIsQuantized() {
+        double none = kl("32-32-32"), inputs = kl("32-4-32"), cache = kl("32-32-4"), weights = kl("4-32-32"), all = kl("4-4-4"), fine = kl("8-16-16");
+        assertEquals(0, none, 1e-6);
+        for (double one : new double[] {inputs, cache, weights}) assertTrue(one > 1e-4 && one < all, "%s %s %s of %s".formatted(inputs, cache, weights, all));
+        assertTrue(fine < 0.1 * weights, "8-16-16: " + fine);
+    }
+
+    private static double kl(String bits) {
+        return run("kl-" + bits, new MinMaxRounding(bits, -1, false)).rows().getLast().kl();
+    }
+
+    @Test
+    void aTokensOffsetHelps() {
+        assertTrue(run("offset", new MinMaxRounding("32-4-4", -1, true)).rows().getLast().kl() < run("none", new MinMaxRounding("32-4-4", -1, false)).rows().getLast().kl());
+    }
+
+    @Test
+    void smallerGroupsHelp() {
+        assertTrue(run("groups", new MinMaxRounding("3-32-32", 16, false)).rows().getLast().kl() < run("rows", new MinMaxRounding("3-32-32", -1, false)).rows().getLast().kl());
+    }
+
+    /** What is written is what was judged: every weight is q / (s + 1e-6) with s from its own row, to the last bit but one. */
+    @ParameterizedTest
+    @ValueSource(strings = {"4-8-4", "8-8-8", "2-32-32"})
+    void theWrittenWeightsAreTheFormulas(String bits) {
+        Path dir = run("written-" + bits, new MinMaxRounding(bits, -1, false)).directory().resolve("model");
+        String name = "model.layers.1.mlp.down_proj.weight";
+        float[] master = read(model, name), written = read(dir, name);
+        int cols = 128, top = (1 << Widths.of(bits).weights() - 1) - 1;
+        for (int row = 0; row < 64; row++) {
+            float most = 0;
+            for (int i = 0; i < cols; i++) most = Math.max(most, Math.abs(master[row * cols + i]));
+            float s = top / (most + 1e-6f);
+            for (int i = row * cols; i < (row + 1) * cols; i++) {
+                float expected = (float) Math.rint(master[i] * s) / (s + 1e-6f);
+                assertEquals(expected, written[i], Math.ulp(expected));
+            }
+        }
+        assertArrayEquals(read(model, "model.embed_tokens.weight"), read(dir, "model.embed_tokens.weight"));
+    }
+
+    private static float[] read(Path dir, String name) {
+        try (HfModelDir d = HfModelDir.open(dir); Arena arena = Arena.ofConfined()) {
+            var floats = arena.allocate(4L * 64 * 128, 8);
+            floats = name.contains("embed") ? floats.asSlice(0, 4L * 64 * 64) : floats;
+            d.read(name, floats);
+            return floats.toArray(ValueLayout.JAVA_FLOAT);
+        }
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"4-8", "4-8-4-4", "9-8-8", "1-8-8", "4-1-8", "4-8-17", "four", "4--8", ""})
+    void whatIsNoTripleIsRefused(String bits) {
+        Fail e = assertThrows(Fail.class, () -> new MinMaxRounding(bits, -1, false));
+        assertEquals(Fail.USAGE, e.code());
+        assertTrue(e.getMessage().contains("bits") && e.getMessage().contains("4-8-4"), e.getMessage());
+    }
+}
