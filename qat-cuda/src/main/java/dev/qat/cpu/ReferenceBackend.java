@@ -317,6 +317,7 @@ public final class ReferenceBackend implements Backend {
 
     @Override
     public void adamw(Tensor p, Tensor g, Tensor m, Tensor v, Tensor hyper, Tensor squares) {
+        if (squares != null && !Double.isFinite(get(squares, 0))) return;
         double lr = get(hyper, 0), beta1 = get(hyper, 1), beta2 = get(hyper, 2), eps = get(hyper, 3), decay = get(hyper, 4);
         double c1 = get(hyper, 5), c2 = get(hyper, 6), maxNorm = get(hyper, 7);
         double clip = squares == null || maxNorm == 0 ? 1 : Math.min(1, maxNorm / (Math.sqrt(get(squares, 0)) + 1e-6));

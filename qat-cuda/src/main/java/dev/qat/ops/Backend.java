@@ -207,6 +207,8 @@ public interface Backend extends AutoCloseable {
      * g′ = g · min(1, maxNorm/(√squares + 1e-6));  m = β₁m + (1−β₁)g′;  v = β₂v + (1−β₂)g′²;
      * p −= lr · (m·c₁ / (√(v·c₂) + eps) + decay·p).
      * hyper (8): lr, β₁, β₂, eps, decay, c₁ = 1/(1−β₁ᵗ), c₂ = 1/(1−β₂ᵗ), maxNorm (0: none)
+     * Where squares is given and no finite number nothing changes: such gradients are worth nothing, and what stood before
+     * them shows where they broke.
      */
     void adamw(Tensor p, Tensor g, Tensor m, Tensor v, Tensor hyper, Tensor squares);
 

@@ -297,8 +297,10 @@ final class OpTable {
 
     static {
         put(row("sumSquares", FLAT, s -> List.of(slope("y", 1), in("x", s.at("n"))))).depth(s -> s.at("n"));
-        put(adamw("clipping", 1, in("squares", 1).holding(9)));
-        put(adamw("below the norm", 5, in("squares", 1).holding(9)));
+        // a norm that is NaN changes nothing, so that of these it is the one that hides it
+        put(adamw("clipping", 1, in("squares", 1).holding(9))).hides("squares");
+        put(adamw("below the norm", 5, in("squares", 1).holding(9))).hides("squares");
+        put(adamw("an infinite norm", 1, in("squares", 1).holding(Float.POSITIVE_INFINITY))).hides("squares", "g", "hyper");
         put(adamw("not clipping", 0, in("squares", 1).holding(9))).hides("squares");
         put(adamw("without a norm", 1, fixed("squares", null)));
     }

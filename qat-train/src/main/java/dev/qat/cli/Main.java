@@ -1,6 +1,7 @@
 package dev.qat.cli;
 
 import dev.qat.tensor.Fail;
+import dev.qat.train.Stop;
 import java.io.PrintWriter;
 import java.lang.management.ManagementFactory;
 import java.util.List;
@@ -32,8 +33,17 @@ public final class Main implements Callable<Integer> {
     @Spec
     private CommandSpec spec;
 
+    /** What signals ask of the verb at work. */
+    private final Stop stop;
+
+    private Main(Stop stop) {
+        this.stop = stop;
+    }
+
     public static void main(String... args) {
-        System.exit(run(args));
+        Stop stop = new Stop();
+        Signals.install(stop);
+        System.exit(run(stop, VERBS, args));
     }
 
     /** Runs one command line and returns its exit code. */
@@ -42,10 +52,14 @@ public final class Main implements Callable<Integer> {
     }
 
     static int run(List<Class<?>> verbs, String... args) {
+        return run(new Stop(), verbs, args);
+    }
+
+    private static int run(Stop stop, List<Class<?>> verbs, String... args) {
         // The tokenizer library else calls home, and looks for a download where it finds a GPU.
         System.setProperty("ai.djl.offline", "true");
         try {
-            CommandLine line = new CommandLine(new Main());
+            CommandLine line = new CommandLine(new Main(stop));
             verbs.forEach(line::addSubcommand);
             line.setUsageHelpWidth(100);
             line.setParameterExceptionHandler((e, _) -> misused(e));
@@ -54,6 +68,10 @@ public final class Main implements Callable<Integer> {
         } catch (Throwable e) {                              // picocli hands over exceptions, but lets errors fly
             return failed(e);
         }
+    }
+
+    Stop stop() {
+        return stop;
     }
 
     /** No verb was given. */

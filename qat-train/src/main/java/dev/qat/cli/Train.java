@@ -15,10 +15,14 @@ import java.util.Map;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Parameters;
+import picocli.CommandLine.ParentCommand;
 
 /** Runs a recipe. */
 @Command(name = "train", versionProvider = Main.Version.class, description = "Run a recipe: train, quantize, judge, write.", mixinStandardHelpOptions = true)
 final class Train implements Callable<Integer> {
+    @ParentCommand
+    private Main main;
+
     @Parameters(index = "0", paramLabel = "RECIPE", description = "A YAML file, such as examples/first-run.yaml.")
     private Path recipe;
 
@@ -34,7 +38,7 @@ final class Train implements Callable<Integer> {
         System.out.println("# " + recipe + ", resolved");
         System.out.println(rendered);
         try (Backend backend = Backends.open(r, System.err::println)) {
-            Runner.Result result = Runner.run(r, rendered, versions(backend), backend, new Screen());
+            Runner.Result result = Runner.run(r, rendered, versions(backend), backend, new Screen(), main.stop().heed());
             print(result);
         }
         return 0;

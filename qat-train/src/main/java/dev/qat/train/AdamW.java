@@ -140,6 +140,12 @@ public final class AdamW implements AutoCloseable {
         steps = taken;
     }
 
+    /** Forgets every step taken: moments and count are as at the beginning. */
+    void restart(Backend backend) {
+        for (Tensor t : List.of(means, squares)) backend.fill(t, 0);
+        steps = 0;
+    }
+
     /** The global norm of the last step's gradients; a host read. */
     public double norm() {
         return Math.sqrt(memory.floats(norm)[0]);

@@ -75,6 +75,7 @@ final class Checkpoints {
     private final Path folder;
     private final int keep;
     private int next;
+    private boolean created;
 
     Checkpoints(Path folder, int keep) {
         this.folder = folder;
@@ -97,9 +98,12 @@ final class Checkpoints {
         return stored(file);
     }
 
+    /** Once: a folder that vanishes later takes with it what a new checkpoint would name. */
     private void create() {
+        if (created) return;
         try {
             Files.createDirectories(folder);
+            created = true;
         } catch (IOException e) {
             throw Fail.io(e, "cannot create %s: %s. Is the output directory still there, and may it be written to?", folder, e);
         }

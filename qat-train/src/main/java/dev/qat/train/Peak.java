@@ -11,7 +11,7 @@ import java.util.Arrays;
  * Take its times between those of what is compared with it, since a processor's clock moves from second to second.
  */
 public final class Peak implements AutoCloseable {
-    private static final int SIZE = 2048, RUNS = 7, WARMUP = 2;
+    private static final int SIZE = 2048, RUNS = 3, WARMUP = 2;
     private static final double FLOP = 2.0 * SIZE * SIZE * SIZE;
 
     private final Backend backend;

@@ -18,7 +18,7 @@ import java.util.List;
  * @param output  the directory of the run; everything it makes lies there
  */
 public record Recipe(String name, Source model, String backend, Precision precision, boolean eager, int threads, long seed, Path output, Data data, Eval eval, Save save,
-                     Checkpoint checkpoint, String target, List<Stage> stages) {
+                     Checkpoint checkpoint, Recovery recovery, String target, List<Stage> stages) {
     /** @param init load reads the weights; random draws fresh ones for the directory's config.json (training from scratch) */
     public record Source(Path path, Init init) {
         public static final Source DEFAULTS = new Source(null, Init.LOAD);
@@ -98,8 +98,22 @@ public record Recipe(String name, Source model, String backend, Precision precis
 
     public enum Resume { AUTO, NEVER, MUST }
 
+    /**
+     * What is done when a block's training breaks (NaN or infinity): it begins again from its first step at a lower rate.
+     *
+     * @param retries how often, before the run ends  @param rate each time, as a share of the rate before
+     */
+    public record Recovery(int retries, double rate) {
+        public static final Recovery DEFAULTS = new Recovery(1, 0.5);
+
+        public Recovery {
+            if (retries < 0) throw Fail.usage("retries = %d, expected 0 or more", retries);
+            if (rate <= 0 || rate > 1) throw Fail.usage("rate = %s, expected a share in (0, 1]", rate);
+        }
+    }
+
     public static final Recipe DEFAULTS = new Recipe(null, Source.DEFAULTS, "auto", Precision.BF16, false, 0, 1, Path.of("runs"), Data.DEFAULTS, Eval.DEFAULTS,
-            Save.DEFAULTS, Checkpoint.DEFAULTS, "", null);
+            Save.DEFAULTS, Checkpoint.DEFAULTS, Recovery.DEFAULTS, "", null);
 
     public Recipe {
         Target.of(target);

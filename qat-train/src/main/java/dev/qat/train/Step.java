@@ -64,6 +64,17 @@ public final class Step implements AutoCloseable {
         repeated.run();
     }
 
+    /** The body once more through another backend over the same memory, which may end it early by throwing. */
+    void repeat(Backend through) {
+        Tape t = new Tape(through, arena);
+        try {
+            t.begin(record);
+            body.accept(t);
+        } finally {
+            t.begin(false);
+        }
+    }
+
     @Override
     public void close() {
         repeated.close();

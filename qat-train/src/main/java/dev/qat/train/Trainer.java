@@ -3,7 +3,9 @@ package dev.qat.train;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.Tensor;
+import java.nio.file.Path;
 import java.util.Locale;
+import java.util.Optional;
 import java.util.function.LongConsumer;
 
 /** The loop both drivers share: rate, feed, step, look at the loss, say how it goes. */
@@ -17,6 +19,8 @@ final class Trainer {
     private final double rate;
     private final AdamW adam;
     private double first = Double.NaN, last = Double.NaN;
+    /** How often this loop was begun again at a lower rate. */
+    private int attempt;
 
     Trainer(Run run, Name name, Schedule schedule, double rate, AdamW adam) {
         this.run = run;
@@ -37,40 +41,60 @@ final class Trainer {
             run.plan().add(name.stage, name.block, total, tokens, step.cost());
             return;
         }
-        double smooth = Double.NaN;
         Memory memory = run.backend().memory();
-        Journal journal = run.journal();
-        Journal.Mark mark = journal.begin(name, memory, adam, total);
-        first = mark.first();
-        last = mark.last();
-        boolean checked = false;
-        for (long i = mark.step(); i < total; i++) {
-            journal.between(name, memory, adam, new Journal.Mark(i, 0, first, last), total);
-            long start = System.nanoTime();
-            double factor = schedule.at(i, total);
-            feed.accept(i);
-            adam.prepare(factor);
-            step.run();
-            double value = memory.floats(loss)[0] * scale, norm = adam.norm();
-            if (!Double.isFinite(value) || !Double.isFinite(norm)) broken(i, value, norm, rate * factor);
-            if (!checked) adam.checkAllReached(step.tape());
-            checked = true;
-            if (i == 0) first = value;
-            last = value;
-            double seconds = (System.nanoTime() - start) * 1e-9;
-            smooth = Double.isNaN(smooth) ? seconds : 0.9 * smooth + 0.1 * seconds;
-            run.metrics().step(name.stage, name.block, i, value, norm, rate * factor, seconds);
-            job.step(before + i + 1, line(value, norm, rate * factor, smooth, tokens, step.cost().flop()));
+        // taken before the journal restores anything: where a block begins again if it breaks
+        try (Snapshot start = name.block >= 0 && run.recipe().recovery().retries() > 0 && !run.journal().past() ? Snapshot.ofValues(memory, adam) : null) {
+            Journal journal = run.journal();
+            Journal.Mark mark = journal.begin(name, memory, adam, total);
+            first = mark.first();
+            last = mark.last();
+            attempt = mark.attempt();
+            double smooth = Double.NaN;
+            boolean checked = false;
+            for (long i = mark.step(); i < total; i++) {
+                journal.between(name, memory, adam, new Journal.Mark(i, attempt, first, last), total);
+                long begun = System.nanoTime();
+                double rate = schedule.at(i, total) * Math.pow(run.recipe().recovery().rate(), attempt);
+                feed.accept(i);
+                adam.prepare(rate);
+                step.run();
+                double value = memory.floats(loss)[0] * scale, norm = adam.norm();
+                if (!Double.isFinite(value) || !Double.isFinite(norm)) {
+                    broken(step, i, value, norm, rate * this.rate, start == null);
+                    start.restoreValues(memory, adam);
+                    adam.restart(run.backend());
+                    i = -1;
+                    continue;
+                }
+                if (!checked) adam.checkAllReached(step.tape());
+                checked = true;
+                if (i == 0) first = value;
+                last = value;
+                double seconds = (System.nanoTime() - begun) * 1e-9;
+                smooth = Double.isNaN(smooth) ? seconds : 0.9 * smooth + 0.1 * seconds;
+                run.metrics().step(name.stage, name.block, i, value, norm, rate * this.rate, seconds);
+                job.step(before + i + 1, line(value, norm, rate * this.rate, smooth, tokens, step.cost().flop()));
+            }
+            Journal.Mark end = new Journal.Mark(total, attempt, first, last);
+            if (!journal.past()) journal.between(name, memory, adam, end, total);
+            journal.end(name, memory, adam, end);
         }
-        Journal.Mark end = new Journal.Mark(total, 0, first, last);
-        if (!journal.past()) journal.between(name, memory, adam, end, total);
-        journal.end(name, memory, adam, end);
     }
 
-    private void broken(long step, double loss, double norm, double rate) {
+    /** Reports a broken step; returns where the loop is to begin again at a lower rate, else ends the run. */
+    private void broken(Step step, long at, double loss, double norm, double rate, boolean last) {
         String where = name.block < 0 ? name.stage : name.stage + " of block " + name.block;
-        throw Fail.numeric("%s, step %d: loss = %s, gradient norm = %s at learning rate %.1e. Nothing was written. Lower the rate of this stage, or set its max-norm.",
-                where, step, loss, norm, rate);
+        Optional<Diagnosis.Finding> finding = Diagnosis.of(run.backend(), step);
+        String what = finding.map(Diagnosis.Finding::toString).orElse("every single result is finite, only their sum is not");
+        Path report = FailureReport.write(run, name, at, attempt, loss, norm, rate, finding.orElse(null), adam);
+        attempt++;
+        if (!last && attempt <= run.recipe().recovery().retries()) {
+            run.watch().say("%s, step %d: loss = %s, gradient norm = %s at learning rate %.1e: %s (%s). The block begins again at %s of that rate, attempt %d of %d."
+                    .formatted(where, at, loss, norm, rate, what, report, run.recipe().recovery().rate(), attempt, run.recipe().recovery().retries()));
+            return;
+        }
+        throw Fail.numeric("%s, step %d: loss = %s, gradient norm = %s at learning rate %.1e; %s. No model was written; %s says more. Lower the rate of this stage, or set its max-norm.",
+                where, at, loss, norm, rate, what, report);
     }
 
     private String line(double loss, double norm, double rate, double seconds, long tokens, double flop) {

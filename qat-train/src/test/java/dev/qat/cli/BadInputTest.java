@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.fasterxml.jackson.databind.ObjectMapper;
 import dev.qat.tensor.Fail;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
@@ -195,9 +196,22 @@ class BadInputTest {
     @Test
     void aLearningRateThatBlowsUp() throws IOException {
         assertSays(train(Fail.NUMERIC, "stages.block-ap.weight-rate=1e38", "stages.block-ap.epochs=2"), "block-ap of block 0, step ", "loss = ", "gradient norm = ", "e+37",
-                "Nothing was written", "Lower the rate of this stage");
+                "is the first result that holds", " at model.layers.0.", "No model was written", "failure.json", "Lower the rate of this stage");
+        var report = new ObjectMapper().readTree(Path.of(dir.path("runs/tiny/failure.json")).toFile());
+        assertEquals("block-ap", report.get("stage").asText());
+        assertEquals(1, report.get("attempt").asInt(), "it was tried again once");
+        assertTrue(report.get("first").get("layer").asText().startsWith("model.layers.0."), report.toString());
         String e2e = train(Fail.NUMERIC, "stages=[{method: rtn, bits: 3, group: 12}, {method: e2e-qp, epochs: 4, batch: 4, rate: 1e38}]");
         assertSays(e2e, "e2e-qp, step ", "at learning rate ", "Lower the rate");
+    }
+
+    /** A block that broke begins again at the share of the rate that the recipe names, and then holds. */
+    @Test
+    void aBlockThatBreaksIsTriedAgainAtALowerRate() throws IOException {
+        err.reset();
+        assertEquals(0, Main.run("train", dir.recipe(), "name=rescued", "stages.block-ap.weight-rate=1e38", "stages.block-ap.epochs=2", "recovery.rate=1e-42"), err.toString(UTF_8));
+        assertSays(err.toString(UTF_8), "The block begins again at 1.0E-42 of that rate, attempt 1 of 1");
+        assertTrue(Files.exists(Path.of(dir.path("runs/rescued/model/packed.safetensors"))));
     }
 
     @Test
