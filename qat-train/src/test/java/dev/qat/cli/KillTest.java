@@ -14,6 +14,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
 import java.util.concurrent.TimeUnit;
@@ -66,6 +67,18 @@ final class KillTest {
             while (process.isAlive() && !(Files.exists(metrics()) && Files.size(metrics()) > 0 && Files.getLastModifiedTime(metrics()).toMillis() != before)) Thread.sleep(1);
         }
 
+        /** Waits until this process has made so many checkpoints, or is over. */
+        void advanced(int checkpoints) throws Exception {
+            begun();
+            for (int from = newest(); process.isAlive() && newest() < from + checkpoints; ) Thread.sleep(1);
+        }
+
+        /** Number of the newest manifest; 0 for none. */
+        private int newest() {
+            String[] names = run.resolve("checkpoints").toFile().list((_, name) -> name.matches("\\d{8}\\.json"));
+            return names == null ? 0 : Arrays.stream(names).mapToInt(n -> Integer.parseInt(n.substring(0, 8))).max().orElse(0);
+        }
+
         int end() throws Exception {
             assertTrue(process.waitFor(120, TimeUnit.SECONDS), "it hangs: " + said());
             return process.exitValue();
@@ -101,9 +114,10 @@ final class KillTest {
             for (int life = 0; ; life++) {
                 assertTrue(life < 60, name + " makes no headway");
                 Life l = new Life(name);
-                // every third one anywhere, also while it starts; the others while it trains
-                if (random.nextInt(3) > 0) l.begun();
-                if (!l.process.waitFor(random.nextInt(700), TimeUnit.MILLISECONDS)) {
+                // every fourth one anywhere, also while it starts; the others after some checkpoints, at any moment of the next
+                boolean anywhere = random.nextInt(4) == 0;
+                if (!anywhere) l.advanced(random.nextInt(20));
+                if (!l.process.waitFor(random.nextInt(anywhere ? 2000 : 60), TimeUnit.MILLISECONDS)) {
                     l.process.destroyForcibly();
                     kills++;
                 }
