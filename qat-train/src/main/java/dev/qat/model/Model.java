@@ -39,11 +39,12 @@ public final class Model {
         void read(Memory memory, Param p);
     }
 
-    public final ModelConfig config;
+    /** Only {@link #untie} changes it, and the head. */
+    public ModelConfig config;
     public final Param embedding;   // (V, C)
     public final Param norm;        // (C)
     /** (V, C); the embedding itself where the two are tied. */
-    public final Param head;
+    public Param head;
     private final List<Block> blocks = new ArrayList<>();
     private final Memory memory;
     private Source source;
@@ -119,8 +120,7 @@ public final class Model {
     private static ModelConfig config(HfModelDir dir) {
         ModelConfig c = ModelConfig.of(dir.config(), dir.dir().resolve("config.json").toString());
         boolean tied = c.tied() || !dir.has("lm_head.weight") || !dir.has("model.embed_tokens.weight");
-        return c.tied() == tied ? c : new ModelConfig(c.type(), c.V(), c.C(), c.F(), c.layers(), c.H(), c.K(), c.D(), c.eps(), c.rope(), c.context(), tied,
-                c.qkvBias(), c.outBias(), c.mlpBias(), c.qkNorm());
+        return c.tied() == tied ? c : c.tied(tied);
     }
 
     /** Every parameter is there in its shape; and what the config does not declare (a bias, a norm) would change what the model computes. */
@@ -203,6 +203,15 @@ public final class Model {
         if (!shared) memory.free(ends);
         ends(DType.F32);
         for (Param p : ends()) source.read(memory, p);
+    }
+
+    /** Gives the head a copy of the embedding of its own, for what changes one of the two; both must be in memory as masters. */
+    public void untie() {
+        if (head != embedding) return;
+        head = Block.absent("lm_head.weight", Kind.HEAD, config.V(), config.C());
+        head.place(memory.tensor("head", embedding.value().dims()));
+        memory.set(head.value(), memory.floats(embedding.value()));
+        config = config.tied(false);
     }
 
     /** From here on the masters in memory, which a stage has changed, are the model: nothing is read again, nothing dropped. */

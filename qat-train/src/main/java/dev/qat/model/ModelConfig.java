@@ -84,6 +84,11 @@ public record ModelConfig(String type, int V, int C, int F, int layers, int H, i
         };
     }
 
+    /** The same with head and embedding one matrix, or two. */
+    public ModelConfig tied(boolean tied) {
+        return new ModelConfig(type, V, C, F, layers, H, K, D, eps, rope, context, tied, qkvBias, outBias, mlpBias, qkNorm);
+    }
+
     /** Parameters of one block's seven linears. */
     public long blockWeights() {
         return (long) C * D * (2L * H + 2L * K) + 3L * C * F;

@@ -1,0 +1,177 @@
+package dev.qat.method;
+
+import dev.qat.model.Block;
+import dev.qat.model.Linear;
+import dev.qat.model.Model;
+import dev.qat.model.ModelConfig;
+import dev.qat.tensor.Fail;
+import dev.qat.tensor.Param;
+import java.util.Arrays;
+import java.util.List;
+import java.util.stream.IntStream;
+import org.apache.commons.math3.linear.Array2DRowRealMatrix;
+import org.apache.commons.math3.linear.LUDecomposition;
+import org.apache.commons.math3.linear.RealMatrix;
+import org.apache.commons.math3.linear.SingularMatrixException;
+
+/**
+ * Changes of a model's weights that leave what it computes as it is, made in double precision (FPTQuant, arXiv 2506.04985 §3;
+ * QuaRot, arXiv 2404.00456). A transform and its inverse come from one argument, so that they cannot part.
+ *
+ * <pre>
+ * gains      γ into the columns of what reads it, γ ← 1: before any rotation of the residual
+ * residual   T_r:  E ← E Q;  q, k, v, gate, up, head ← W Q;  o, down ← Qᵀ W, b ← Qᵀ b
+ * keys       T_k:  k ← T k, q ← T⁻ᵀ q before rope, T = s_j · Rot(φ_j) on each pair (j, j + D/2) that rope turns
+ * values     T_v:  v ← Mᵀ v per key/value head, o ← W M⁻ᵀ for every query head of its group
+ * down       T_d:  down ← W H per block of channels; its input must pass the same H, on the way
+ * </pre>
+ * T_u, the scale between up and down, is a {@link ScalePair}.
+ */
+final class Folds {
+    private Folds() {}
+
+    /** γ of every norm into the linears that read it. The head must not be the embedding. */
+    static void gains(Merge to, Model m) {
+        Fail.unless(m.head != m.embedding, "gains cannot be folded into a head that is the embedding as well");
+        for (Block b : m.blocks()) {
+            gain(to, b.norm1, List.of(b.q.weight, b.k.weight, b.v.weight));
+            gain(to, b.norm2, List.of(b.gate.weight, b.up.weight));
+        }
+        gain(to, m.norm, List.of(m.head));
+    }
+
+    private static void gain(Merge to, Param gain, List<Param> readers) {
+        double[] g = to.of(gain);
+        for (Param p : readers) {
+            double[] w = to.of(p);
+            for (int i = 0; i < w.length; i++) w[i] *= g[i % g.length];
+        }
+        Arrays.fill(g, 1);
+    }
+
+    /** Rotates the residual stream.   q (C, C), orthogonal */
+    static void residual(Merge to, Model m, double[] q) {
+        int C = m.config.C();
+        right(to.of(m.embedding), q, C);
+        right(to.of(m.head), q, C);
+        for (Block b : m.blocks()) {
+            for (Linear l : List.of(b.q, b.k, b.v, b.gate, b.up)) right(to.of(l.weight), q, C);
+            for (Linear l : List.of(b.o, b.down)) {
+                left(to.of(l.weight), q, C);
+                if (l.bias != null) left(to.of(l.bias), q, C);
+            }
+        }
+    }
+
+    /** Every row of n elements times q (n, n), in place. */
+    static void right(double[] w, double[] q, int n) {
+        IntStream.range(0, w.length / n).parallel().forEach(r -> {
+            double[] row = new double[n];
+            for (int i = 0; i < n; i++) {
+                double v = w[r * n + i];
+                for (int j = 0; j < n; j++) row[j] += v * q[i * n + j];
+            }
+            System.arraycopy(row, 0, w, r * n, n);
+        });
+    }
+
+    /** qᵀ w in place, w of n rows. */
+    static void left(double[] w, double[] q, int n) {
+        int cols = w.length / n;
+        double[] out = new double[w.length];
+        IntStream.range(0, n).parallel().forEach(r -> {
+            for (int i = 0; i < n; i++) {
+                double v = q[i * n + r];
+                for (int j = 0; j < cols; j++) out[r * cols + j] += v * w[i * cols + j];
+            }
+        });
+        System.arraycopy(out, 0, w, 0, w.length);
+    }
+
+    /** T_k on keys, its inverse transpose on queries.   phi, s (K, D/2), s &gt; 0 */
+    static void keys(Merge to, Block b, ModelConfig c, double[] phi, double[] s) {
+        Fail.unless(!c.qkNorm(), "block %d has norms of its own on queries and keys: a rotation before them cannot be folded", b.index);
+        double[] inverse = Arrays.stream(s).map(v -> 1 / v).toArray();
+        for (Param p : b.k.bias == null ? List.of(b.k.weight) : List.of(b.k.weight, b.k.bias)) turn(to.of(p), c.K(), c.D(), 1, phi, s);
+        for (Param p : b.q.bias == null ? List.of(b.q.weight) : List.of(b.q.weight, b.q.bias)) turn(to.of(p), c.H(), c.D(), c.H() / c.K(), phi, inverse);
+    }
+
+    /** Pairs of rows (j, j + D/2) of every head: turned by φ and scaled; heads in groups of {@code group} share their angles. */
+    static void turn(double[] w, int heads, int D, int group, double[] phi, double[] s) {
+        int cols = w.length / (heads * D), half = D / 2;
+        for (int h = 0; h < heads; h++) {
+            for (int j = 0; j < half; j++) {
+                int n = h / group * half + j, a = (h * D + j) * cols, b = a + half * cols;
+                double cos = s[n] * Math.cos(phi[n]), sin = s[n] * Math.sin(phi[n]);
+                for (int i = 0; i < cols; i++) {
+                    double u = w[a + i], v = w[b + i];
+                    w[a + i] = cos * u - sin * v;
+                    w[b + i] = sin * u + cos * v;
+                }
+            }
+        }
+    }
+
+    /** What of T_k is left where queries and keys have norms: scales of pairs, the same for all heads, in the norms' gains.   s (D/2) */
+    static void keyGains(Merge to, Block b, double[] s) {
+        double[] k = to.of(b.kNorm), q = to.of(b.qNorm);
+        for (int i = 0; i < k.length; i++) {
+            k[i] *= s[i % s.length];
+            q[i] /= s[i % s.length];
+        }
+    }
+
+    /** T_v.   m: per key/value head (D, D), invertible */
+    static void values(Merge to, Block b, ModelConfig c, double[][] m) {
+        int D = c.D(), C = c.C(), group = c.H() / c.K();
+        double[] v = to.of(b.v.weight), bias = b.v.bias == null ? null : to.of(b.v.bias), o = to.of(b.o.weight);
+        for (int h = 0; h < c.K(); h++) {
+            head(v, m[h], h, D, c.K());
+            if (bias != null) head(bias, m[h], h, D, c.K());
+        }
+        for (int h = 0; h < c.H(); h++) {
+            double[] inverse = transpose(inverse(m[h / group], D), D);
+            for (int r = 0; r < C; r++) {
+                double[] row = Arrays.copyOfRange(o, (r * c.H() + h) * D, (r * c.H() + h + 1) * D);
+                right(row, inverse, D);
+                System.arraycopy(row, 0, o, (r * c.H() + h) * D, D);
+            }
+        }
+    }
+
+    /** Mᵀ times the rows of head h of K. */
+    private static void head(double[] w, double[] m, int h, int D, int K) {
+        int size = w.length / K;
+        double[] rows = Arrays.copyOfRange(w, h * size, (h + 1) * size);
+        left(rows, m, D);
+        System.arraycopy(rows, 0, w, h * size, size);
+    }
+
+    static double[] transpose(double[] m, int n) {
+        double[] t = new double[n * n];
+        for (int i = 0; i < n; i++) for (int j = 0; j < n; j++) t[j * n + i] = m[i * n + j];
+        return t;
+    }
+
+    /** m⁻¹; one that has none is refused. */
+    static double[] inverse(double[] m, int n) {
+        RealMatrix a = new Array2DRowRealMatrix(n, n);
+        for (int i = 0; i < n; i++) for (int j = 0; j < n; j++) a.setEntry(i, j, m[i * n + j]);
+        try {
+            double[][] inverse = new LUDecomposition(a).getSolver().getInverse().getData();
+            return Arrays.stream(inverse).flatMapToDouble(Arrays::stream).toArray();
+        } catch (SingularMatrixException e) {
+            throw Fail.numeric("a transform of %d x %d has no inverse any more. Nothing was written. Lower the rate of its stage.", n, n);
+        }
+    }
+
+    /** T_d's half in the weight; the other is a rotation of down's input. */
+    static void down(Merge to, Block b, int size) {
+        double[] w = to.of(b.down.weight), h = Hadamard.sylvester(size);
+        for (int at = 0; at < w.length; at += size) {
+            double[] part = Arrays.copyOfRange(w, at, at + size);
+            right(part, h, size);
+            System.arraycopy(part, 0, w, at, size);
+        }
+    }
+}
