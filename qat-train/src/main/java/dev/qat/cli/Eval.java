@@ -1,7 +1,6 @@
 package dev.qat.cli;
 
 import dev.qat.data.CausalLm;
-import dev.qat.data.HfModelDir;
 import dev.qat.data.TextFiles;
 import dev.qat.data.TextFiles.Document;
 import dev.qat.data.Tokenizer;
@@ -10,11 +9,7 @@ import dev.qat.eval.MultipleChoice;
 import dev.qat.eval.Perplexity;
 import dev.qat.eval.Protocol;
 import dev.qat.eval.Task;
-import dev.qat.model.Model;
-import dev.qat.ops.Backend;
 import dev.qat.tensor.Fail;
-import dev.qat.train.Backends;
-import dev.qat.train.ModelLm;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -48,10 +43,22 @@ final class Eval implements Callable<Integer> {
     /** A task and the file with its items. */
     private record Asked(Task task, Path file) {}
 
-    @Option(names = "--model", required = true, paramLabel = "DIR", description = "The Hugging Face directory to judge.")
+    /** Who runs the model. */
+    enum Engine { QAT, LLAMA_CPP }
+
+    @Option(names = "--model", required = true, paramLabel = "PATH",
+            description = "What to judge: a Hugging Face directory, a GPTQ, AWQ or compressed-tensors one, or a GGUF file.")
     private Path model;
 
-    @Option(names = "--against", paramLabel = "DIR", description = "Another with the same tokenizer: judged too, and tested for a difference.")
+    @Option(names = "--engine", paramLabel = "NAME", description = "qat (default), or llama.cpp for a GGUF file.")
+    private String engineName = "qat";
+
+    @Option(names = "--tokenizer", paramLabel = "DIR", description = "Where a GGUF file's tokenizer.json is, if not beside it or in its run.")
+    private Path tokenizer;
+
+    private Engine engine;
+
+    @Option(names = "--against", paramLabel = "PATH", description = "Another with the same tokenizer: judged too, and tested for a difference.")
     private Path against;
 
     @Option(names = "--text", paramLabel = "FILE", description = "Text, or JSONL with a \"text\" field; .gz is read too.")
@@ -73,6 +80,7 @@ final class Eval implements Callable<Integer> {
     public Integer call() {
         Settings s = RecipeReader.words("eval", words, Settings.class);
         Protocol p = protocol();
+        engine = engine();
         List<Asked> asked = tasks.stream().map(Eval::asked).toList();
         if (text == null && asked.isEmpty()) throw Fail.usage("nothing to judge by: give --text FILE, --tasks TASK:FILE, or both");
         if (against != null) requireOneTokenizer();
@@ -89,6 +97,14 @@ final class Eval implements Callable<Integer> {
         throw Fail.usage("--protocol %s, expected one of %s%s", protocol, String.join(", ", Protocol.keys()), Nearest.hint(name, Protocol.keys()));
     }
 
+    private Engine engine() {
+        return switch (engineName.toLowerCase(Locale.ROOT)) {
+            case "qat" -> Engine.QAT;
+            case "llama.cpp", "llamacpp" -> Engine.LLAMA_CPP;
+            default -> throw Fail.usage("--engine %s, expected qat or llama.cpp", engineName);
+        };
+    }
+
     private static Asked asked(String word) {
         int colon = word.indexOf(':');
         String name = word.substring(0, Math.max(0, colon)).toLowerCase(Locale.ROOT);
@@ -103,39 +119,37 @@ final class Eval implements Callable<Integer> {
 
     /** Per token, two models compare only where the tokens are the same. */
     private void requireOneTokenizer() {
-        try (Tokenizer a = Tokenizer.of(model); Tokenizer b = Tokenizer.of(against)) {
+        if (tokenizer != null || engine == Engine.LLAMA_CPP) return;
+        try (Tokenizer a = Tokenizer.of(Judged.tokenizer(model, null)); Tokenizer b = Tokenizer.of(Judged.tokenizer(against, null))) {
             if (!a.vocabulary(a.size()).equals(b.vocabulary(b.size()))) {
                 throw Fail.data("%s and %s have different tokenizers, so their tokens do not compare; judge them one by one", model, against);
             }
         }
     }
 
-    private Verdict judge(Path dir, Protocol p, List<Asked> asked, Settings s) {
+    private Verdict judge(Path path, Protocol p, List<Asked> asked, Settings s) {
         long start = System.nanoTime();
-        try (Backend backend = Backends.open(s.backend, s.threads); HfModelDir source = HfModelDir.open(dir); Tokenizer tokenizer = Tokenizer.of(dir)) {
-            Model m = Model.load(source, backend.memory());
-            tokenizer.vocabulary(m.config.V());
-            try (CausalLm lm = new ModelLm(m, backend)) {
-                Perplexity perplexity = text == null ? null : perplexity(lm, tokenizer, p, s);
-                List<MultipleChoice.Score> scores = asked.stream().map(a -> score(lm, tokenizer, a, s)).toList();
-                return new Verdict(dir, Optional.ofNullable(perplexity), scores, backend.name(), (System.nanoTime() - start) * 1e-9);
-            }
+        try (Judged judged = Judged.open(path, tokenizer, engine, s)) {
+            Perplexity perplexity = text == null ? null : perplexity(judged, p, s);
+            List<MultipleChoice.Score> scores = asked.stream().map(a -> score(judged, a, s)).toList();
+            return new Verdict(path, Optional.ofNullable(perplexity), scores, judged.engine(), (System.nanoTime() - start) * 1e-9);
         }
     }
 
-    private Perplexity perplexity(CausalLm lm, Tokenizer tokenizer, Protocol p, Settings s) {
+    private Perplexity perplexity(Judged judged, Protocol p, Settings s) {
+        CausalLm lm = judged.lm();
         String all = TextFiles.read(text).stream().map(Document::text).collect(Collectors.joining(p.separator));
         int window = s.window == 0 ? p.usualWindow(lm.context()) : s.window;
-        Windows windows = p.cut(TextFiles.part(all, s.skip, s.characters), window, tokenizer::encodeWithBos);
+        Windows windows = p.cut(TextFiles.part(all, s.skip, s.characters), window, judged.encoder());
         try (Progress progress = Progress.start("perplexity, " + p.key(), windows.count())) {
             return Perplexity.measure(lm, p, windows, s.batch, n -> progress.step(n, "windows of %d tokens".formatted(windows.length())));
         }
     }
 
-    private static MultipleChoice.Score score(CausalLm lm, Tokenizer tokenizer, Asked a, Settings s) {
+    private static MultipleChoice.Score score(Judged judged, Asked a, Settings s) {
         List<Task.Item> items = a.task.read(a.file, s.items);
         try (Progress progress = Progress.start(a.task.key(), items.stream().mapToInt(i -> i.choices().size()).sum())) {
-            return new MultipleChoice(lm, tokenizer::encodeWithBos, s.batch).judge(a.task, items, n -> progress.step(n, "choices"));
+            return new MultipleChoice(judged.lm(), judged.encoder(), s.batch).judge(a.task, items, n -> progress.step(n, "choices"));
         }
     }
 }

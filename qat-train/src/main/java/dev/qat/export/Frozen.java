@@ -1,8 +1,10 @@
 package dev.qat.export;
 
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import dev.qat.data.StoredType;
 import dev.qat.model.Model;
 import dev.qat.model.ModelConfig;
+import dev.qat.tensor.DType;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.Param;
@@ -50,14 +52,24 @@ public interface Frozen extends AutoCloseable {
     /** The model, plain, in a device's memory. */
     default Model load(Memory memory) {
         Model m = new Model(config(), memory);
-        for (Param p : m.params()) {
+        for (Param p : m.params()) source().read(memory, p);
+        return m;
+    }
+
+    /** Where a model can have its values from, in the type each parameter has, for as long as this is open. */
+    default Model.Source source() {
+        return (memory, p) -> {
             try (Arena arena = Arena.ofConfined()) {
-                MemorySegment floats = arena.allocate(p.value().bytes(), 64);
+                MemorySegment floats = arena.allocate(4 * p.value().size(), 64);
                 read(p.name(), floats);
+                if (p.value().type == DType.BF16) {
+                    MemorySegment narrow = arena.allocate(p.value().bytes(), 64);
+                    StoredType.BF16.narrow(narrow, floats);
+                    floats = narrow;
+                }
                 memory.write(p.value(), floats);
             }
-        }
-        return m;
+        };
     }
 
     /** Writes a lattice's weights with the steps given.   floats (O · I) */

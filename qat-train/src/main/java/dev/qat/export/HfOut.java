@@ -43,6 +43,7 @@ public final class HfOut {
         List<Slot> slots = new ArrayList<>();
         for (Param p : model.params()) slots.add(new Slot(p.name(), dtype, p.value().dims()));
         ObjectNode config = source.config().deepCopy();
+        config.remove("quantization_config"); // of the packed model a run may have started from
         config.put("torch_dtype", dtype == StoredType.BF16 ? "bfloat16" : dtype == StoredType.F16 ? "float16" : "float32");
         config.put("tie_word_embeddings", model.config.tied());
         var options = new HfModelWriter.Options(true, HfModelWriter.Options.DEFAULT.maxShardBytes(), notes);

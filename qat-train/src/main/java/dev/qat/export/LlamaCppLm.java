@@ -95,7 +95,7 @@ public final class LlamaCppLm implements CausalLm {
     }
 
     /** The ids llama.cpp itself gives a text, with BOS where the file asks for it. */
-    int[] tokenize(String text) {
+    public int[] tokenize(String text) {
         return llama.tokenize(text);
     }
 

@@ -65,6 +65,11 @@ public final class PackedIn implements Frozen {
         }
     }
 
+    /** The directory itself, open for as long as this is. */
+    public HfModelDir dir() {
+        return dir;
+    }
+
     @Override
     public ModelConfig config() {
         return config;

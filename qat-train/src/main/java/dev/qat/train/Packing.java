@@ -1,5 +1,6 @@
 package dev.qat.train;
 
+import dev.qat.export.Lattice;
 import dev.qat.model.Linear;
 import dev.qat.model.Slab;
 import dev.qat.tensor.DType;
@@ -34,6 +35,23 @@ public final class Packing implements AutoCloseable {
     public void park() {
         run.packed().forEach((linear, p) -> parked.add(new Parked(linear, p, copy(p.words()), copy(p.step()), copy(p.zero()))));
         run.forget();
+    }
+
+    /** Takes in codes that were there before the run. */
+    void adopt(Linear linear, Lattice l) {
+        Tensor words = shape(l.name() + ".codes", DType.I32, l.rows(), l.words().length / l.rows()), step = shape(l.name() + ".step", DType.F32, l.rows(), l.groups());
+        PackedWeight p = new PackedWeight(l.name(), l.bits(), l.group(), l.cols(), words, step, shape(l.name() + ".zero", DType.F32, step.dims()), null, l.minimum());
+        parked.add(new Parked(linear, p, copy(words, MemorySegment.ofArray(l.words())),
+                copy(step, MemorySegment.ofArray(l.step())), copy(p.zero(), MemorySegment.ofArray(l.zero()))));
+    }
+
+    private static Tensor shape(String name, DType type, long... dims) {
+        return new Tensor(name, type, 0, dims);
+    }
+
+    private MemorySegment copy(Tensor t, MemorySegment from) {
+        bytes += t.bytes();
+        return run.planned() ? MemorySegment.NULL : host.allocate(t.bytes(), 64).copyFrom(from);
     }
 
     private MemorySegment copy(Tensor t) {

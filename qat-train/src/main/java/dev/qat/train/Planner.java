@@ -15,8 +15,9 @@ public final class Planner {
     private Planner() {}
 
     public static Plan plan(Recipe recipe, DType operand) {
-        try (HfModelDir source = HfModelDir.describe(recipe.model().path())) {
-            ModelConfig config = ModelConfig.of(source.config(), source.dir().resolve("config.json").toString());
+        try (Start start = Start.open(recipe.model().path(), false)) {
+            HfModelDir source = start.dir();
+            ModelConfig config = start.config();
             ShapeMemory memory = new ShapeMemory(64);
             Backend backend = Meter.shape(operand, memory).backend();
             boolean scratch = recipe.model().init() == Recipe.Init.RANDOM;
@@ -25,6 +26,7 @@ public final class Planner {
             Plan plan = new Plan();
             TrainingSet train = Texts.trainingShape(recipe, source, config.V());
             Run run = Run.planned(recipe, backend, student, teacher, train, plan);
+            start.codes(run);
             Windows held = Texts.blank(recipe.eval().sampled(), recipe.eval().length());
             Texts.plan(recipe, teacher, backend);
             Judge judge = new Judge(run, held, recipe.eval().batch());

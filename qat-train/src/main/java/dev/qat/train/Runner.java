@@ -64,7 +64,8 @@ public final class Runner {
     private Result run(String rendered) {
         Path dir = recipe.directory(), model = recipe.model().path();
         boolean scratch = recipe.model().init() == Recipe.Init.RANDOM;
-        try (HfModelDir source = scratch ? HfModelDir.describe(model) : HfModelDir.open(model)) {
+        try (Start start = Start.open(model, !scratch)) {
+            HfModelDir source = start.dir();
             // what cannot be run or written is said before the first minute of work, not after the last
             HfModelWriter.refuseOccupied(dir.resolve("model"), true);
             Planner.plan(recipe, backend.operand());
@@ -73,7 +74,7 @@ public final class Runner {
             if (finished.isPresent()) return finished.get();
             Checkpoints.Manifest from = files.resume(fingerprint, environment());
             AtomicFile.write(dir.resolve("recipe.yaml"), rendered);
-            Model student = scratch ? fresh(source) : Model.open(source, backend.memory(), backend.operand());
+            Model student = scratch ? fresh(source) : start.model(backend.memory(), backend.operand());
             Model teacher = scratch ? student : student.twin();
             Texts texts = Texts.of(recipe, source, teacher, backend, watch, files.samples(fingerprint, stop));
             fingerprint.put("data", Fingerprint.windows(texts.train().all(), texts.heldOut()));
@@ -81,6 +82,7 @@ public final class Runner {
             try (Metrics metrics = new Metrics(dir.resolve("metrics.jsonl"), from == null ? 0 : from.metrics());
                  Journal journal = new Journal(recipe.checkpoint(), files.checkpoints(), stop, watch, metrics, fingerprint, environment(), from)) {
                 Run run = new Run(recipe, backend, student, teacher, texts.train(), watch, metrics, journal, watch.reads() ? Peak.measure(backend) : Double.NaN);
+                start.codes(run);
                 stages(run, texts.heldOut());
                 run.bake();
                 new HfOut(source, recipe.save().dtype(), versions).write(dir.resolve("model"), student, run.packed());
