@@ -2,7 +2,7 @@
 //   minimum:       y = code · step + zero      dstep (+)= Σ_group dy · code
 //
 // words (O, ceil(I·bits/32)): code i of a row is bits i·bits .. (i+1)·bits of its words, lowest first   step, zero, dstep (O, I/G)
-// y (O, I) fp32 or BF16, the operand of the product that reads it   dy (O, I) fp32      acc: 0 writes, 1 adds
+// zero: fp32, or bytes (narrow)   y (O, I) fp32 or BF16, the operand of the product that reads it   dy (O, I) fp32      acc: 0 writes, 1 adds
 // dequantize: one block per row, a thread unpacks 8 codes from one 64-bit window and writes them as 16 bytes of BF16.
 // dequantizeBack: `lanes` neighbouring threads share a group, 4 codes each.  Fixed order, so deterministic; y is one
 // difference and one product, or one product and one sum never contracted: the same bits as the reference.
@@ -19,21 +19,25 @@ __device__ __forceinline__ unsigned long long window(const unsigned* row, i64 fr
     return bits;
 }
 
-extern "C" __global__ void __launch_bounds__(256) dequantize(void* y, int half, const unsigned* words, const float* step, const float* zero,
-                                                             int bits, int minimum, int I, int G, int rowWords, int wide) {
+__device__ __forceinline__ float zeroPoint(const void* zero, i64 i, int narrow) {
+    return narrow ? (float) ((const unsigned char*) zero)[i] : ((const float*) zero)[i];
+}
+
+extern "C" __global__ void __launch_bounds__(256) dequantize(void* y, int half, const unsigned* words, const float* step, const void* zero,
+                                                             int narrow, int bits, int minimum, int I, int G, int rowWords, int wide) {
     i64 row = blockIdx.x;
     int groups = I / G, mask = (1 << bits) - 1;
-    step += row * groups;
-    zero += row * groups;
+    i64 first = row * groups;
+    step += first;
     for (int i = 8 * threadIdx.x; i < I; i += 8 * blockDim.x) {
         int count = I - i < 8 ? I - i : 8;
         unsigned long long codes = window(words + row * rowWords, (i64) i * bits, count * bits);
         float v[2][4];
         int group = i / G, next = (group + 1) * G;
-        float s = step[group], z = zero[group];
+        float s = step[group], z = zeroPoint(zero, first + group, narrow);
         #pragma unroll
         for (int k = 0; k < 8; k++) {
-            if (i + k == next && k < count) group++, next += G, s = step[group], z = zero[group];
+            if (i + k == next && k < count) group++, next += G, s = step[group], z = zeroPoint(zero, first + group, narrow);
             float code = (int) (codes >> k * bits) & mask;
             v[k / 4][k % 4] = minimum ? __fadd_rn(__fmul_rn(code, s), z) : (code - z) * s;
         }
@@ -47,14 +51,14 @@ extern "C" __global__ void __launch_bounds__(256) dequantize(void* y, int half, 
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256) dequantizeBack(float* dstep, int acc, const float* dy, const unsigned* words, const float* zero,
-                                                                 int bits, int minimum, int I, int G, int rowWords, int groups, int lanes, int wide) {
+extern "C" __global__ void __launch_bounds__(256) dequantizeBack(float* dstep, int acc, const float* dy, const unsigned* words, const void* zero,
+                                                                 int narrow, int bits, int minimum, int I, int G, int rowWords, int groups, int lanes, int wide) {
     int group = groupOf(lanes), lane = threadIdx.x % lanes, mask = (1 << bits) - 1;
     float total = 0;
     if (group < groups) {
         i64 row = group / (I / G);
         int first = group % (I / G) * G;
-        float z = minimum ? 0 : zero[group];
+        float z = minimum ? 0 : zeroPoint(zero, group, narrow);
         for (int i = 4 * lane; i < G; i += 4 * lanes) {
             int count = G - i < 4 ? G - i : 4;
             unsigned long long codes = window(words + row * rowWords, (i64) (first + i) * bits, count * bits);

@@ -4,8 +4,10 @@ import dev.qat.ops.Grad;
 import dev.qat.ops.Grid;
 import dev.qat.ops.RowGrid;
 import dev.qat.ops.Snap;
+import dev.qat.tensor.HostMemory;
 import dev.qat.tensor.PackedWeight;
 import dev.qat.tensor.Tensor;
+import java.lang.foreign.ValueLayout;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorMask;
 import jdk.incubator.vector.VectorOperators;
@@ -147,6 +149,10 @@ final class Quantizers {
         });
     }
 
+    private static float zeroPoint(PackedWeight p, long n) {
+        return p.narrow() ? Byte.toUnsignedInt(HostMemory.ALL.get(ValueLayout.JAVA_BYTE, p.zero().address + n)) : get(p.zero().address + 4 * n);
+    }
+
     void dequantize(Tensor y, PackedWeight p, Tensor step) {
         int g = p.group();
         long perRow = p.words().cols(), cols = p.cols(), groups = cols / g;
@@ -154,7 +160,7 @@ final class Quantizers {
             for (long r = from; r < to; r++) {
                 long base = p.words().address + 4 * r * perRow;
                 for (long n = 0; n < groups; n++) {
-                    float s = get(step.address + 4 * (r * groups + n)), z = get(p.zero().address + 4 * (r * groups + n));
+                    float s = get(step.address + 4 * (r * groups + n)), z = zeroPoint(p, r * groups + n);
                     for (long i = n * g; i < (n + 1) * g; i += L) {
                         VectorMask<Float> k = tail((n + 1) * g - i);
                         FloatVector code = Codes.load(base, i, p.bits(), perRow);
@@ -173,7 +179,7 @@ final class Quantizers {
             for (long r = from; r < to; r++) {
                 long base = p.words().address + 4 * r * perRow;
                 for (long n = 0; n < groups; n++) {
-                    float z = p.minimum() ? 0 : get(p.zero().address + 4 * (r * groups + n));
+                    float z = p.minimum() ? 0 : zeroPoint(p, r * groups + n);
                     FloatVector sum = zero();
                     for (long i = n * g; i < (n + 1) * g; i += L) {
                         VectorMask<Float> k = tail((n + 1) * g - i);

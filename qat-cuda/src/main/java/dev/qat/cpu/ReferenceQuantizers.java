@@ -12,6 +12,7 @@ import dev.qat.ops.Snap;
 import dev.qat.tensor.HostMemory;
 import dev.qat.tensor.PackedWeight;
 import dev.qat.tensor.Tensor;
+import java.lang.foreign.ValueLayout;
 
 /**
  * The quantizers. Values and codes are fp32 arithmetic, one rounding per operation in the order written (no fused
@@ -135,10 +136,14 @@ final class ReferenceQuantizers {
         }
     }
 
+    private static float zero(PackedWeight p, long g) {
+        return p.narrow() ? Byte.toUnsignedInt(HostMemory.ALL.get(ValueLayout.JAVA_BYTE, p.zero().address + g)) : get(p.zero(), g);
+    }
+
     static void dequantize(Tensor y, PackedWeight packed, Tensor step) {
         for (long i = 0; i < y.size(); i++) {
             long g = i / packed.group();
-            float z = get(packed.zero(), g), s = get(step, g);
+            float z = zero(packed, g), s = get(step, g);
             put(y, i, packed.minimum() ? getCode(packed, i) * s + z : (getCode(packed, i) - z) * s);
         }
     }
@@ -147,7 +152,7 @@ final class ReferenceQuantizers {
         int G = packed.group();
         for (long g = 0; g < packed.step().size(); g++) {
             double sum = 0;
-            for (long i = g * G; i < (g + 1) * G; i++) sum += (double) get(dy, i) * (getCode(packed, i) - (packed.minimum() ? 0 : get(packed.zero(), g)));
+            for (long i = g * G; i < (g + 1) * G; i++) sum += (double) get(dy, i) * (getCode(packed, i) - (packed.minimum() ? 0 : zero(packed, g)));
             give(dstep, g, sum);
         }
     }

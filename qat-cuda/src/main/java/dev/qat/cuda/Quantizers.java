@@ -64,17 +64,17 @@ final class Quantizers {
     }
 
     void dequantize(Tensor y, PackedWeight p, Tensor step) {
-        fp32(step, p.zero());
+        fp32(step);
         boolean wide = p.cols() % CODES == 0 && y.address % 16 == 0;
-        on.run("dequantize", "dequantize", rows(p.rows(), p.cols() / 2, BLOCK), y, half(y), p.words(), step, p.zero(), p.bits(), p.minimum(),
+        on.run("dequantize", "dequantize", rows(p.rows(), p.cols() / 2, BLOCK), y, half(y), p.words(), step, p.zero(), p.narrow(), p.bits(), p.minimum(),
                 toInt(p.cols()), p.group(), toInt(p.words().cols()), wide);
     }
 
     void dequantizeBack(Grad dstep, Tensor dy, PackedWeight p) {
         if (!dstep.wanted()) return;
-        fp32(dstep, dy, p.zero());
+        fp32(dstep, dy);
         int G = p.group(), groups = toInt(p.step().size());
-        on.run("dequantize", "dequantizeBack", Launcher.groups(groups, lanes(G)), dstep, dy, p.words(), p.zero(), p.bits(), p.minimum(), toInt(p.cols()), G,
+        on.run("dequantize", "dequantizeBack", Launcher.groups(groups, lanes(G)), dstep, dy, p.words(), p.zero(), p.narrow(), p.bits(), p.minimum(), toInt(p.cols()), G,
                 toInt(p.words().cols()), groups, lanes(G), wide(G, dy));
     }
 

@@ -1,8 +1,10 @@
 package dev.qat.ops;
 
+import dev.qat.tensor.DType;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.PackedWeight;
 import dev.qat.tensor.Tensor;
+import java.util.function.Supplier;
 
 /** The ops as a model calls them: each allocates its output, computes it, and leaves its backward on the tape. */
 public final class Ops {
@@ -30,9 +32,37 @@ public final class Ops {
         return y;
     }
 
+    /**
+     * The same with a weight that is made when it is needed, forwards and backwards, and is in memory for no longer than one
+     * product: frozen codes, whose weights would take eight times their place.   weight: (O, I) whenever it is called
+     */
+    public static Tensor linear(Tape t, Tensor x, Supplier<Tensor> weight, long O, Tensor bias, Tensor plus) {
+        Tensor y = t.alloc("linear", x.rows(), O), xo = t.operand(x);
+        t.brief(() -> {
+            Tensor w = weight.get();
+            t.backend().linear(y, xo, t.operand(w), bias, plus);
+            y.wants = w.wants;
+        });
+        t.push(y, () -> {
+            Tensor dy = t.gradOf(y), dyo = t.operand(dy);
+            if (plus != null && plus.wants) t.backend().accumulate(t.grad(plus), dy, 1);
+            Grad dx = t.grad(x), dbias = t.grad(bias);
+            t.again(() -> {
+                Tensor w = weight.get();
+                t.backend().linearBack(dx, t.grad(w), dbias, dyo, xo, t.operand(w));
+            });
+        }, x, bias, plus);
+        return y;
+    }
+
     /** y = x · gain / rms(x), over the last gain.size elements of each row. */
     public static Tensor rmsnorm(Tape t, Tensor x, Tensor gain, float eps) {
-        Tensor y = t.alloc("rmsnorm", x.dims()), rstd = t.alloc("rstd", x.size() / gain.size());
+        return rmsnorm(t, x, gain, eps, DType.F32);
+    }
+
+    /** The same in a type of its own: that of operands, where only products read it. */
+    public static Tensor rmsnorm(Tape t, Tensor x, Tensor gain, float eps, DType type) {
+        Tensor y = t.alloc("rmsnorm", type, x.dims()), rstd = t.alloc("rstd", x.size() / gain.size());
         t.backend().rmsnorm(y, rstd, x, gain, eps);
         t.push(y, () -> t.backend().rmsnormBack(t.grad(x), t.grad(gain), t.gradOf(y), x, gain, rstd), x, gain);
         return y;
@@ -48,7 +78,11 @@ public final class Ops {
 
     /** Causal grouped-query attention.   q (N, H·D)  k, v (N, K·D) → (N, H·D) */
     public static Tensor attention(Tape t, Tensor q, Tensor k, Tensor v, Heads heads) {
-        Tensor o = t.alloc("attention", q.dims()), lse = t.alloc("lse", heads.B(), heads.H(), heads.T());
+        return attention(t, q, k, v, heads, DType.F32);
+    }
+
+    public static Tensor attention(Tape t, Tensor q, Tensor k, Tensor v, Heads heads, DType type) {
+        Tensor o = t.alloc("attention", type, q.dims()), lse = t.alloc("lse", heads.B(), heads.H(), heads.T());
         t.backend().attention(o, lse, q, k, v, heads);
         t.push(o, () -> {
             Tensor delta = t.alloc("delta", lse.dims());
@@ -59,7 +93,11 @@ public final class Ops {
 
     /** silu(gate) · up */
     public static Tensor swiglu(Tape t, Tensor gate, Tensor up) {
-        Tensor y = t.alloc("swiglu", gate.dims());
+        return swiglu(t, gate, up, DType.F32);
+    }
+
+    public static Tensor swiglu(Tape t, Tensor gate, Tensor up, DType type) {
+        Tensor y = t.alloc("swiglu", type, gate.dims());
         t.backend().swiglu(y, gate, up);
         t.push(y, () -> t.backend().swigluBack(t.grad(gate), t.grad(up), t.gradOf(y), gate, up), gate, up);
         return y;

@@ -14,25 +14,24 @@ import java.util.function.UnaryOperator;
  * Remembers how to run the ops of a step backwards: one closure per op, run in reverse.
  *
  * <p>{@link #grad} is the whole memory policy of the backward pass: the first caller writes, later callers add, and what is
- * frozen gets {@link Grad#NONE}. {@link #segment} is the only clever function: a block run under its own arena mark.
+ * frozen gets {@link Grad#NONE}. What an op made is given back as soon as its backward has run, since all that read it came
+ * later on the tape; only a loss stays. {@link #segment} runs a block under its own arena mark, {@link #brief} an operand.
  */
 public final class Tape {
-    /** What an op left behind: its output (null for a loss, which has no consumer) and its backward. */
-    private record Entry(Tensor y, Runnable back) {}
-
-    /** Memory that holds the gradient of one segment's output until the backward of that segment has run. */
-    private record Lane(Tensor memory, Tensor holder) {}
+    /** What an op left behind: its output (null for a loss, which has no consumer), its backward, and all that it allocated. */
+    private record Entry(Tensor y, Runnable back, List<Tensor> made) {}
 
     private final Backend backend;
     private final Arena arena;
     private final List<Entry> entries = new ArrayList<>();
-    /** Memory for the gradients between dropped segments; a chain needs two, one that is read while the other is written. */
-    private List<Lane> lanes = new ArrayList<>();
+    /** What was allocated since the last entry and will be the next one's. */
+    private List<Tensor> made = new ArrayList<>();
     /** Copies in the operand type, in the order they were made; they live no longer than the mark they were made under. */
     private final List<Tensor> copied = new ArrayList<>();
     private final Map<Tensor, Tensor> copies = new IdentityHashMap<>();
-    /** Tensors whose gradient lies in the arena, and so lives no longer than the step. */
+    /** Tensors whose gradient was placed by this tape, and so lives no longer than the step; and those that lie in the arena. */
     private final List<Tensor> placed = new ArrayList<>();
+    private final Map<Tensor, Tensor> gradients = new IdentityHashMap<>();
     private boolean recording = true;
     private long step;
 
@@ -53,10 +52,11 @@ public final class Tape {
     public void begin(boolean record) {
         arena.release(0);
         entries.clear();
-        lanes = new ArrayList<>();
+        made = new ArrayList<>();
         forgetOperands(0);
         placed.forEach(x -> x.grad = null);
         placed.clear();
+        gradients.clear();
         recording = record;
         step = STEPS.incrementAndGet();
     }
@@ -69,16 +69,28 @@ public final class Tape {
     }
 
     public Tensor alloc(String name, long... dims) {
-        return arena.alloc(name, DType.F32, dims);
+        return alloc(name, DType.F32, dims);
     }
 
     /** A tensor that products will read: in the backend's operand type. */
     public Tensor allocOperand(String name, long... dims) {
-        return arena.alloc(name, backend.operand(), dims);
+        return alloc(name, backend.operand(), dims);
     }
 
     public Tensor allocInts(String name, long... dims) {
-        return arena.alloc(name, DType.I32, dims);
+        return alloc(name, DType.I32, dims);
+    }
+
+    public Tensor alloc(String name, DType type, long... dims) {
+        Tensor t = arena.alloc(name, type, dims);
+        made.add(t);
+        return t;
+    }
+
+    /** Gives back what no op will read again, neither forwards nor backwards. */
+    public void drop(Tensor x) {
+        made.remove(x);
+        arena.free(x);
     }
 
     /** x as products read it: itself, or a copy in the operand type that all products of this step share. */
@@ -101,12 +113,17 @@ public final class Tape {
     /** Keeps the backward of an op whose output is y; skipped where no input wants a gradient. */
     void push(Tensor y, Runnable back, Tensor... inputs) {
         for (Tensor x : inputs) y.wants |= x != null && x.wants;
-        if (recording && y.wants) entries.add(new Entry(y, back));
+        if (recording && y.wants) keep(new Entry(y, back, made));
     }
 
     /** Keeps a loss: its backward starts the pass and needs no gradient of its own. */
     void pushLoss(Runnable back) {
-        entries.add(new Entry(null, back));
+        keep(new Entry(null, back, List.of()));
+    }
+
+    private void keep(Entry e) {
+        entries.add(e);
+        made = new ArrayList<>();
     }
 
     /** Lets the gradient of y be written where the gradient of x will be: for an element-wise op whose backward may work in place. */
@@ -127,20 +144,22 @@ public final class Tape {
     }
 
     private Grad next(Tensor x) {
-        if (x.grad == null) x.grad = place(x);
+        if (x.grad == null) place(x);
         boolean add = x.gradStep == step;
         x.gradStep = step;
         return new Grad(x.grad, add);
     }
 
-    private Tensor place(Tensor x) {
+    private void place(Tensor x) {
         placed.add(x);
         Tensor host = x.gradHost;
         if (host != null && host.gradStep != step && host.lentStep != step) {
             host.lentStep = step;
-            return host.grad;
+            x.grad = host.grad;
+        } else {
+            x.grad = arena.alloc("d " + x.name, DType.F32, x.dims());
+            gradients.put(x, x.grad);
         }
-        return alloc("d " + x.name, x.dims());
     }
 
     /** dL/dy, which is complete by the time y's own backward runs. */
@@ -160,10 +179,24 @@ public final class Tape {
     }
 
     private void backward(int from) {
+        List<Tensor> outer = made;
         for (int i = entries.size() - 1; i >= from; i--) {
             Entry e = entries.remove(i);
+            int kept = copied.size();
+            made = new ArrayList<>();
             if (e.y == null || e.y.gradStep == step) e.back.run();
+            forgetOperands(kept);
+            made.forEach(arena::free);
+            forget(e);
         }
+        made = outer;
+    }
+
+    /** Gives back what an op made and the gradient of its output, unless that is another tensor's. */
+    private void forget(Entry e) {
+        e.made.forEach(arena::free);
+        Tensor gradient = e.y == null ? null : gradients.remove(e.y);
+        if (gradient != null) arena.free(gradient);
     }
 
     /**
@@ -172,51 +205,76 @@ public final class Tape {
      * block-wise training and memory per block are all this function.
      */
     public Tensor segment(Tensor x, boolean keep, UnaryOperator<Tensor> block) {
+        return segment(x, keep, DType.F32, block);
+    }
+
+    /** The same with an output that is kept in a type of its own; a segment that reads it computes with fp32. */
+    public Tensor segment(Tensor x, boolean keep, DType type, UnaryOperator<Tensor> block) {
         if (recording && keep) return block.apply(x);
-        boolean outer = recording;
-        Tensor y = alloc("segment", x.dims());
-        long mark = arena.mark();
-        int kept = copied.size();
-        recording = false;
-        Tensor out = block.apply(x);
-        recording = outer;
-        backend.copy(y, out);
-        y.wants = out.wants;
-        forgetOperands(kept);
-        arena.release(mark);
-        if (recording && y.wants) entries.add(new Entry(y, () -> rerun(y, x, block)));
+        Tensor y = alloc("segment", type, x.dims());
+        brief(() -> {
+            Tensor out = block.apply(wide(x));
+            backend.copy(y, out);
+            y.wants = out.wants;
+        });
+        if (recording && y.wants) keep(new Entry(y, () -> rerun(y, x, block), made));
         return y;
     }
 
     private void rerun(Tensor y, Tensor x, UnaryOperator<Tensor> block) {
-        if (x.wants && x.grad == null) x.grad = lane(x, y.grad);
-        List<Lane> outerLanes = lanes;
-        lanes = new ArrayList<>();
+        if (x.wants && x.grad == null) place(x);
+        Tensor[] in = new Tensor[1];
+        again(() -> {
+            in[0] = wide(x);
+            lend(x, in[0]);
+            Tensor out = block.apply(in[0]);
+            out.grad = y.grad;
+            out.gradStep = step;
+        });
+        x.gradStep = in[0].gradStep;
+    }
+
+    /** x in fp32. */
+    private Tensor wide(Tensor x) {
+        if (x.type == DType.F32) return x;
+        Tensor w = alloc(x.name, x.dims());
+        backend.copy(w, x);
+        return w;
+    }
+
+    /** Lets a copy of x collect its gradient. */
+    private static void lend(Tensor x, Tensor copy) {
+        if (copy == x) return;
+        copy.wants = x.wants;
+        copy.grad = x.grad;
+        copy.gradStep = x.gradStep;
+    }
+
+    /** Runs ops under their own mark and without a trace: what they made is gone when it returns. */
+    void brief(Runnable ops) {
+        boolean outer = recording;
+        List<Tensor> outerMade = made;
+        made = new ArrayList<>();
+        long mark = arena.mark();
+        int kept = copied.size();
+        recording = false;
+        ops.run();
+        recording = outer;
+        forgetOperands(kept);
+        arena.release(mark);
+        made = outerMade;
+    }
+
+    /** In a backward pass: runs ops that were run {@link #brief}ly once more, and then backwards. */
+    void again(Runnable ops) {
+        List<Tensor> outerMade = made;
+        made = new ArrayList<>();
         long mark = arena.mark();
         int from = entries.size(), kept = copied.size();
-        Tensor again = block.apply(x);
-        again.grad = y.grad;
-        again.gradStep = step;
+        ops.run();
         backward(from);
         forgetOperands(kept);
         arena.release(mark);
-        lanes = outerLanes;
-    }
-
-    /** Memory for dL/dx while dL/dy is read: what an earlier segment no longer needs, or new. */
-    private Tensor lane(Tensor x, Tensor dy) {
-        placed.add(x);
-        Tensor memory = null;
-        for (Lane l : lanes) if (l.memory.size() == x.size() && l.memory.address != dy.address && !pending(l.holder)) memory = l.memory;
-        if (memory == null) memory = alloc("d segment", x.dims());
-        Tensor taken = memory;
-        lanes.removeIf(l -> l.memory == taken);
-        if (pending(x)) lanes.add(new Lane(memory, x));
-        return memory.view(0, x.dims());
-    }
-
-    /** Whether the backward of the op that made y is still to come. */
-    private boolean pending(Tensor y) {
-        return entries.stream().anyMatch(e -> e.y == y);
+        made = outerMade;
     }
 }

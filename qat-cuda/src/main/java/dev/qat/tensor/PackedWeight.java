@@ -9,7 +9,7 @@ package dev.qat.tensor;
  *
  * @param words I32 (O, ceil(I·bits/32))
  * @param step  F32 (O, I/G)
- * @param zero  F32 (O, I/G), whole numbers in [0, 2^bits)
+ * @param zero  F32 or U8 (O, I/G), whole numbers in [0, 2^bits)
  * @param cols  I, the length of a row in elements
  * @param minimum whether ŵ = code · step + zero instead, {@code zero} being each group's minimum
  */
@@ -32,6 +32,11 @@ public record PackedWeight(String name, int bits, int group, long cols, Tensor w
 
     public long rows() {
         return words.rows();
+    }
+
+    /** Whether zero points are stored as bytes. */
+    public boolean narrow() {
+        return zero.type == DType.U8;
     }
 
     /** 32-bit words that hold one row of codes. */

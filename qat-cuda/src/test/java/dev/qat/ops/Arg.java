@@ -63,18 +63,24 @@ sealed interface Arg {
     record Scratch(String name, long... dims) implements Arg {}
 
     /** A {@link PackedWeight}, read or ({@code out}) written. */
-    record Codes(String name, boolean out, int bits, int group, long rows, long cols, int[] words, float[] step, float[] zero, boolean minimum) implements Arg {
+    record Codes(String name, boolean out, int bits, int group, long rows, long cols, int[] words, float[] step, float[] zero, boolean minimum,
+                 boolean narrow) implements Arg {
         long wordsPerRow() {
             return PackedWeight.wordsPerRow(cols, bits);
         }
 
         /** The same codes on a minimum of their own per group. */
         Codes withMinimum() {
-            return new Codes(name, out, bits, group, rows, cols, words, step, Values.between("minimum", zero.length, -0.5, 0), true);
+            return new Codes(name, out, bits, group, rows, cols, words, step, Values.between("minimum", zero.length, -0.5, 0), true, narrow);
         }
 
         Codes holding(float[] otherStep, float[] otherZero) {
-            return new Codes(name, out, bits, group, rows, cols, words, otherStep, otherZero, minimum);
+            return new Codes(name, out, bits, group, rows, cols, words, otherStep, otherZero, minimum, narrow);
+        }
+
+        /** Zero points in bytes. */
+        Codes inBytes() {
+            return new Codes(name, out, bits, group, rows, cols, words, step, zero, minimum, true);
         }
     }
 
@@ -120,6 +126,6 @@ sealed interface Arg {
             for (int bit = 0; bit < cols * bits; bit++) words[r * perRow + bit / 32] |= random.nextInt(2) << bit % 32;
         }
         float[] zero = Values.of(groups, i -> (double) random.nextInt(1 << bits));
-        return new Codes(name, out, bits, group, rows, cols, words, Values.between("step", groups, 0.05, 0.15), zero, false);
+        return new Codes(name, out, bits, group, rows, cols, words, Values.between("step", groups, 0.05, 0.15), zero, false, false);
     }
 }

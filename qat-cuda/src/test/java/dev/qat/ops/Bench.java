@@ -112,7 +112,7 @@ final class Bench {
         long groups = p.cols() / p.group();
         Tensor words = placeBytes(p.name() + ".words", DType.I32, p.out() ? null : bytes(p.words()), manner, !p.out(), p.out(), p.rows(), p.wordsPerRow());
         Tensor step = place(p.name() + ".step", DType.F32, p.out() ? null : p.step(), manner, !p.out(), p.out(), p.rows(), groups);
-        Tensor zero = place(p.name() + ".zero", DType.F32, p.out() ? null : p.zero(), manner, !p.out(), p.out(), p.rows(), groups);
+        Tensor zero = place(p.name() + ".zero", p.narrow() ? DType.U8 : DType.F32, p.out() ? null : p.zero(), manner, !p.out(), p.out(), p.rows(), groups);
         return new PackedWeight(p.name(), p.bits(), p.group(), p.cols(), words, step, zero, null, p.minimum());
     }
 
@@ -172,6 +172,11 @@ final class Bench {
 
     private static byte[] bytes(DType type, float[] values) {
         if (type == DType.F32) return MemorySegment.ofArray(values).toArray(ValueLayout.JAVA_BYTE);
+        if (type == DType.U8) {
+            byte[] small = new byte[values.length];
+            for (int i = 0; i < small.length; i++) small[i] = (byte) (int) values[i];
+            return small;
+        }
         short[] halves = new short[values.length];
         for (int i = 0; i < halves.length; i++) halves[i] = bf16(values[i]);
         return MemorySegment.ofArray(halves).toArray(ValueLayout.JAVA_BYTE);

@@ -75,10 +75,8 @@ final class OpTable {
         put(back("linearBack", linear, f -> List.of(f.slope("x"), f.slope("w"), f.slope("bias"), f.dy("y").operand(), f.arg("x"), f.arg("w"))))
                 .depth(s -> Math.max(s.at("N"), s.at("O")));
 
-        Row rmsnorm = put(row("rmsnorm", sizes("B H C", of(1, 1, 1), of(3, 1, 5), of(2, 4, 16), of(7, 3, 80), of(33, 1, 259)),
-                s -> List.of(out("y", s.at("B"), s.at("H") * s.at("C")), out("rstd", s.at("B") * s.at("H")),
-                        in("x", s.at("B"), s.at("H") * s.at("C")).awayFromZero(), in("gain", s.at("C")), fixed("eps", 1e-5f))))
-                .depth(s -> s.at("C")).notHugeBut(Special.scaled("x", 1e6f));
+        Row rmsnorm = put(rmsnorm("", false));
+        put(rmsnorm("to operands", true)).product();
         put(back("rmsnormBack", rmsnorm, f -> List.of(f.slope("x"), f.slope("gain"), f.dy("y"), f.arg("x"), f.arg("gain"), f.saved("rstd"))))
                 .depth(s -> s.at("C") + s.at("B") * s.at("H"));
 
@@ -86,6 +84,14 @@ final class OpTable {
                 s -> List.of(out("y", s.at("N"), s.at("H") * s.at("D")), in("x", s.at("N"), s.at("H") * s.at("D")),
                         in("table", 2, s.at("Tmax"), s.at("D") / 2), ints("positions", n -> n * 5 % s.at("Tmax"), s.at("N")))));
         put(back("ropeBack", rope, f -> List.of(f.slope("x"), f.dy("y"), f.arg("table"), f.arg("positions"))));
+    }
+
+    private static Row rmsnorm(String variant, boolean operand) {
+        return row("rmsnorm", variant, sizes("B H C", of(1, 1, 1), of(3, 1, 5), of(2, 4, 16), of(7, 3, 80), of(33, 1, 259)), s -> {
+            Arg.Out y = out("y", s.at("B"), s.at("H") * s.at("C"));
+            return List.of(operand ? y.operand() : y, out("rstd", s.at("B") * s.at("H")), in("x", s.at("B"), s.at("H") * s.at("C")).awayFromZero(),
+                    in("gain", s.at("C")), fixed("eps", 1e-5f));
+        }).depth(s -> s.at("C")).notHugeBut(Special.scaled("x", 1e6f));
     }
 
     private static final List<Size> HEADS = sizes("B T H K D", of(1, 1, 1, 1, 2), of(2, 7, 2, 1, 8), of(1, 33, 4, 2, 64), of(1, 65, 4, 1, 16),
@@ -96,13 +102,15 @@ final class OpTable {
     }
 
     static {
-        Row attention = put(row("attention", HEADS, s -> {
-            int N = s.at("B") * s.at("T"), C = s.at("H") * s.at("D"), kv = s.at("K") * s.at("D");
-            return List.of(out("o", N, C), out("lse", s.at("B"), s.at("H"), s.at("T")), in("q", N, C), in("k", N, kv), in("v", N, kv),
-                    fixed("heads", heads(s)));
-        })).depth(s -> s.at("T") + s.at("D")).product().notHugeBut(Special.scaled("q", 16));
-        put(back("attentionBack", attention, f -> List.of(f.slope("q"), f.slope("k"), f.slope("v"), f.scratchLike("delta", "lse"), f.dy("o"),
-                f.saved("o"), f.saved("lse"), f.arg("q"), f.arg("k"), f.arg("v"), f.arg("heads"))));
+        for (boolean operand : new boolean[] {false, true}) {
+            Row attention = put(row("attention", operand ? "to operands" : "", HEADS, s -> {
+                int N = s.at("B") * s.at("T"), C = s.at("H") * s.at("D"), kv = s.at("K") * s.at("D");
+                return List.of(operand ? out("o", N, C).operand() : out("o", N, C), out("lse", s.at("B"), s.at("H"), s.at("T")), in("q", N, C), in("k", N, kv),
+                        in("v", N, kv), fixed("heads", heads(s)));
+            })).depth(s -> s.at("T") + s.at("D")).product().notHugeBut(Special.scaled("q", 16));
+            put(back("attentionBack", attention, f -> List.of(f.slope("q"), f.slope("k"), f.slope("v"), f.scratchLike("delta", "lse"), f.dy("o"),
+                    operand ? f.saved("o").operand() : f.saved("o"), f.saved("lse"), f.arg("q"), f.arg("k"), f.arg("v"), f.arg("heads"))));
+        }
 
         put(row("attentionCache", HEADS, s -> {
             int B = s.at("B"), T = s.at("T"), C = s.at("H") * s.at("D"), kv = s.at("K") * s.at("D");
@@ -114,6 +122,7 @@ final class OpTable {
                 s -> List.of(kept("cache", s.at("B"), s.at("Tmax"), s.at("C")).exact(), in("x", s.at("B"), s.at("C")),
                         ints("positions", b -> (3 * b + s.at("Tmax") / 2) % s.at("Tmax"), s.at("B"))))).hides("cache");
 
+        put(row("swiglu", "to operands", FLAT, s -> List.of(out("y", s.at("n")).operand(), in("gate", s.at("n")), in("up", s.at("n"))))).product();
         Row swiglu = put(row("swiglu", FLAT, s -> List.of(out("y", s.at("n")), in("gate", s.at("n")), in("up", s.at("n")))));
         put(back("swigluBack", swiglu, f -> List.of(f.slope("gate"), f.slope("up"), f.dy("y"), f.arg("gate"), f.arg("up"))));
     }
@@ -228,6 +237,9 @@ final class OpTable {
         Row dequantize = put(row("dequantize", GRIDS, s -> List.of(out("y", s.at("O"), s.at("I")).operand().exact(),
                 codes("packed", false, s.at("O"), s.at("I"), s.at("bits"), s.at("G")), step(s))));
         put(back("dequantizeBack", dequantize, f -> List.of(f.slope("step"), f.dy("y"), f.arg("packed")))).depth(s -> s.at("G") * (1 << s.at("bits")));
+        Row narrow = put(row("dequantize", "zero points in bytes", GRIDS, s -> List.of(out("y", s.at("O"), s.at("I")).operand().exact(),
+                codes("packed", false, s.at("O"), s.at("I"), s.at("bits"), s.at("G")).inBytes(), step(s)))).hides("packed");
+        put(back("dequantizeBack", narrow, f -> List.of(f.slope("step"), f.dy("y"), f.arg("packed")))).depth(s -> s.at("G") * (1 << s.at("bits"))).hides("packed");
 
         Row raised = put(row("dequantize", "minimum", GRIDS, s -> List.of(out("y", s.at("O"), s.at("I")).operand().exact(),
                 codes("packed", false, s.at("O"), s.at("I"), s.at("bits"), s.at("G")).withMinimum(), step(s))));

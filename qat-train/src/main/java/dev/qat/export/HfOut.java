@@ -82,7 +82,7 @@ public final class HfOut {
             for (PackedWeight p : packed) {
                 bytes(out, p.name() + ".codes", model, p.words());
                 bytes(out, p.name() + ".step", model, p.step());
-                bytes(out, p.name() + ".zero", model, p.zero());
+                out.writeFloats(p.name() + ".zero", MemorySegment.ofArray(model.memory().floats(p.zero())));
             }
             out.finish();
         }

@@ -57,11 +57,11 @@ public final class Block {
 
     /** x (N, C) → (N, C) for B sequences of T tokens. */
     public Tensor forward(Tape t, Tensor x, Positions at) {
-        Tensor n = Ops.rmsnorm(t, x, gain1Site.through(t, norm1.value()), c.eps());
+        Tensor n = Ops.rmsnorm(t, x, gain1Site.through(t, norm1.value()), c.eps(), read(t, q, k, v));
         Tensor qr = Ops.rope(t, headNorm(t, q.forward(t, n, null), qNorm), at.table(), at.positions());
         Tensor kr = Ops.rope(t, headNorm(t, keySite.through(t, k.forward(t, n, null)), kNorm), at.table(), at.positions());
         Tensor vr = valueSite.through(t, v.forward(t, n, null));
-        Tensor a = o.forward(t, Ops.attention(t, qr, kr, vr, new Heads(at.B(), at.T(), c.H(), c.K(), c.D())), x);
+        Tensor a = o.forward(t, Ops.attention(t, qr, kr, vr, new Heads(at.B(), at.T(), c.H(), c.K(), c.D()), read(t, o)), x);
         return mlp(t, a);
     }
 
@@ -79,8 +79,14 @@ public final class Block {
     }
 
     private Tensor mlp(Tape t, Tensor a) {
-        Tensor m = Ops.rmsnorm(t, a, gain2Site.through(t, norm2.value()), c.eps());
-        return down.forward(t, Ops.swiglu(t, gate.forward(t, m, null), up.forward(t, m, null)), a);
+        Tensor m = Ops.rmsnorm(t, a, gain2Site.through(t, norm2.value()), c.eps(), read(t, gate, up));
+        return down.forward(t, Ops.swiglu(t, gate.forward(t, m, null), up.forward(t, m, null), read(t, down)), a);
+    }
+
+    /** The type in which linears read their input: as their product does, unless a function stands before one. */
+    private static DType read(Tape t, Linear... readers) {
+        for (Linear l : readers) if (!l.inputSite.isEmpty()) return DType.F32;
+        return t.backend().operand();
     }
 
     private Tensor headNorm(Tape t, Tensor x, Param gain) {

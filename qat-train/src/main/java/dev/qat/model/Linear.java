@@ -23,7 +23,9 @@ public final class Linear {
     /** {@code plus} is added to the product on the way (a residual), or null.   x (N, I) → (N, O) */
     Tensor forward(Tape t, Tensor x, Tensor plus) {
         Fail.unless(weight.resident() || !weightSite.isEmpty(), "%s is not in memory, and no codes stand for it", weight.name());
-        return Ops.linear(t, inputSite.through(t, x), weightSite.through(t, weight.value()), bias == null ? null : bias.value(), plus);
+        Tensor in = inputSite.through(t, x), b = bias == null ? null : bias.value();
+        if (weightSite.isBrief()) return Ops.linear(t, in, () -> weightSite.through(t, weight.value()), outputs(), b, plus);
+        return Ops.linear(t, in, weightSite.through(t, weight.value()), b, plus);
     }
 
     public long outputs() {

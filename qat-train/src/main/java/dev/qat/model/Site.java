@@ -17,14 +17,27 @@ public final class Site {
     }
 
     private final List<Function> functions = new ArrayList<>();
+    private int brief;
 
     /** Adds a function after those already there. */
     public void add(Function f) {
         functions.add(f);
     }
 
+    /** The same for a function that is cheap to run: what it makes is not kept for the backward pass, but made again. */
+    public void addBrief(Function f) {
+        functions.add(f);
+        brief++;
+    }
+
     public void clear() {
         functions.clear();
+        brief = 0;
+    }
+
+    /** Whether what comes out need not be kept. */
+    boolean isBrief() {
+        return brief > 0 && brief == functions.size();
     }
 
     public boolean isEmpty() {

@@ -79,10 +79,11 @@ public final class EndToEnd {
     }
 
     private void body(Tape t, AdamW adam) {
-        Model s = run.student(), teacher = run.teacher();
+        Model s = run.student();
         float weight = 1f / ids.size();
         Tensor h = s.hidden(t, ids, at, !c.recompute), rows;
         if (c.loss == Loss.DISTILL) {
+            Model teacher = run.teacher();
             Tensor th = teacher.hidden(t, ids, at, false);
             rows = Ops.distill(t, h, s.head.value(), th, teacher.head.value(), targets, CHUNK, c.divergence, weight);
         } else {

@@ -9,6 +9,7 @@ import dev.qat.tensor.PackedWeight;
 import dev.qat.tensor.Tensor;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.List;
 
@@ -33,7 +34,7 @@ public final class Packing implements AutoCloseable {
 
     /** Moves the codes in use to the host; the linears that had them have none from here on. */
     public void park() {
-        run.packed().forEach((linear, p) -> parked.add(new Parked(linear, p, copy(p.words()), copy(p.step()), copy(p.zero()))));
+        run.packed().forEach((linear, p) -> parked.add(new Parked(linear, p, copy(p.words()), copy(p.step()), bytes(p.zero()))));
         run.forget();
     }
 
@@ -62,10 +63,29 @@ public final class Packing implements AutoCloseable {
         return s;
     }
 
+    /** Whole numbers below 256, one byte each. */
+    private MemorySegment bytes(Tensor zeros) {
+        if (zeros.type == DType.U8) return copy(zeros);
+        bytes += zeros.size();
+        if (run.planned()) return MemorySegment.NULL;
+        MemorySegment s = host.allocate(zeros.size());
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment floats = arena.allocate(zeros.bytes(), 64);
+            memory.read(floats, zeros);
+            for (long i = 0; i < zeros.size(); i++) s.set(ValueLayout.JAVA_BYTE, i, (byte) (int) floats.getAtIndex(ValueLayout.JAVA_FLOAT, i));
+        }
+        return s;
+    }
+
+    private static Tensor narrow(PackedWeight p) {
+        return p.minimum() ? p.zero() : new Tensor(p.zero().name, DType.U8, 0, p.zero().dims());
+    }
+
     /** Brings all codes back and puts them to use. */
     public void use() {
         List<Long> slabs = new ArrayList<>();
-        List<Tensor> words = place("codes", slabs, p -> p.shape.words()), steps = place("steps", slabs, p -> p.shape.step()), zeros = place("zero points", slabs, p -> p.shape.zero());
+        List<Tensor> words = place("codes", slabs, p -> p.shape.words()), steps = place("steps", slabs, p -> p.shape.step());
+        List<Tensor> zeros = place("zero points", slabs, p -> narrow(p.shape));
         List<Linear> linears = new ArrayList<>();
         List<PackedWeight> codes = new ArrayList<>();
         for (int i = 0; i < parked.size(); i++) {

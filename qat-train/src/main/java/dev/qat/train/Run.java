@@ -143,7 +143,7 @@ public final class Run {
             Linear linear = linears.get(i);
             packed.put(linear, p);
             linear.weightSite.clear();
-            linear.weightSite.add((t, w) -> Ops.dequantize(t, p, rule.step(t, p.step())));
+            linear.weightSite.addBrief((t, w) -> Ops.dequantize(t, p, rule.step(t, p.step())));
         }
         owned.addAll(slabs);
     }
