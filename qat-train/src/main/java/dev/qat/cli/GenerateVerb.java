@@ -13,11 +13,15 @@ import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
+import picocli.CommandLine.ParentCommand;
 
 /** Lets a model speak, into token shards to train on. */
 @Command(name = "generate", versionProvider = Main.Version.class, mixinStandardHelpOptions = true, description = {
     "Generate training text with the model itself, as token shards with a manifest. Run it again to go on where it was interrupted."})
 final class GenerateVerb implements Callable<Integer> {
+    @ParentCommand
+    private Main main;
+
     @Parameters(index = "0", paramLabel = "RECIPE", description = "A YAML file, such as examples/generate.yaml.")
     private Path recipe;
 
@@ -34,7 +38,7 @@ final class GenerateVerb implements Callable<Integer> {
         System.out.println("# " + recipe + ", resolved");
         System.out.println(RecipeReader.render(r));
         try (Backend backend = Backends.open(r.backend(), r.threads())) {
-            print(Generate.run(r, which, backend, new Screen()));
+            print(Generate.run(r, which, backend, new Screen(), main.stop().heed()));
         }
         return 0;
     }

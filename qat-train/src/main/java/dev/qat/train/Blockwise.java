@@ -8,7 +8,6 @@ import dev.qat.tensor.Memory;
 import dev.qat.tensor.Tensor;
 import java.util.List;
 import java.util.Map;
-import java.util.Map;
 
 /**
  * Reconstructs one block after the other: the block's input comes from the already quantized prefix, its target from the

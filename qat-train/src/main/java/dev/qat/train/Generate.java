@@ -30,18 +30,21 @@ public final class Generate {
     private final GenerateRecipe r;
     private final Part part;
     private final Watch watch;
+    private final Stop stop;
 
-    private Generate(GenerateRecipe r, Part part, Watch watch) {
+    private Generate(GenerateRecipe r, Part part, Watch watch, Stop stop) {
         this.r = r;
         this.part = part;
         this.watch = watch;
+        this.stop = stop;
     }
 
-    public static Result run(GenerateRecipe r, Part part, Backend backend, Watch watch) {
+    /** Until all is made, or until {@code stop} asks for an end: shards that stand are kept, the one at work is lost. */
+    public static Result run(GenerateRecipe r, Part part, Backend backend, Watch watch, Stop stop) {
         try (HfModelDir source = HfModelDir.open(r.model().path()); Tokenizer tokenizer = Tokenizer.of(source.dir())) {
             Model model = Model.load(source, backend.memory());
             try (ModelLm lm = new ModelLm(model, backend)) {
-                return new Generate(r, part, watch).run(source, tokenizer, lm);
+                return new Generate(r, part, watch, stop).run(source, tokenizer, lm);
             }
         }
     }
@@ -77,6 +80,7 @@ public final class Generate {
             for (int s : missing) {
                 long before = made[0], bound = made[1];
                 int[][] rows = generator.shard(s, n -> {
+                    if (stop.asked()) throw Fail.again("%s while shard %d was made: stopped. Run the same command again to go on.", stop.wish(), s);
                     made[0] = before + n;
                     job.step(Math.min(bound + n, all), String.format(Locale.ROOT, "tokens | %.0f tok/s", made[0] / ((System.nanoTime() - start) * 1e-9)));
                 });

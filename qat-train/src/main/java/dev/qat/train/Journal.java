@@ -50,6 +50,7 @@ final class Journal implements AutoCloseable {
     private final Map<String, String> fingerprint, environment;
     /** The checkpoint this run goes on from; null for a fresh one. */
     private final Manifest from;
+    private final Heart heart;
     private final List<Runner.Row> rows = new ArrayList<>();
     private final List<Done> done = new ArrayList<>();
     private Map<String, MemorySegment> chains = Map.of();
@@ -59,7 +60,7 @@ final class Journal implements AutoCloseable {
     private double copying;
     private int copies;
 
-    Journal(Recipe.Checkpoint config, Checkpoints files, Stop stop, Watch watch, Metrics metrics, Map<String, String> fingerprint, Map<String, String> environment, Manifest from) {
+    Journal(Recipe.Checkpoint config, Checkpoints files, Stop stop, Watch watch, Metrics metrics, Map<String, String> fingerprint, Map<String, String> environment, Manifest from, Heart heart) {
         this.config = config;
         this.files = files;
         this.scribe = new Scribe();
@@ -69,6 +70,7 @@ final class Journal implements AutoCloseable {
         this.fingerprint = fingerprint;
         this.environment = environment;
         this.from = from;
+        this.heart = heart;
         if (from != null) {
             rows.addAll(from.rows());
             before = from.seconds();
@@ -78,7 +80,7 @@ final class Journal implements AutoCloseable {
 
     /** Of a run that only plans: nothing is kept and nothing was. */
     static Journal none() {
-        return new Journal(new Recipe.Checkpoint(0, 0, 0, Recipe.Resume.NEVER), null, new Stop(), Watch.NOBODY, null, Map.of(), Map.of(), null);
+        return new Journal(new Recipe.Checkpoint(0, 0, 0, Recipe.Resume.NEVER), null, new Stop(), Watch.NOBODY, null, Map.of(), Map.of(), null, null);
     }
 
     // ---- the run -----------------------------------------------------------------------------------------------------
@@ -169,6 +171,11 @@ final class Journal implements AutoCloseable {
     private static void fits(Trainer.Name name, long total, String stage, int block, long steps) {
         Fail.unless(name.stage().equals(stage) && name.block() == block && total == steps, "the checkpoint holds %d steps of %s (block %d) where the run has %d of %s (block %d)",
                 steps, stage, block, total, name.stage(), name.block());
+    }
+
+    /** A step is taken: says so to whoever watches from outside. */
+    void stepped(Trainer.Name name, long step, long steps, double loss, double rate, double secondsPerStep) {
+        heart.beat(name, step, steps, loss, rate, secondsPerStep, seconds());
     }
 
     /** Between two steps: makes a checkpoint if one is due, and ends the run if that was asked for. */

@@ -21,6 +21,7 @@ public final class Metrics implements AutoCloseable {
     private final Path file;
     private final FileChannel channel;
     private final OutputStream out;
+    private Board board;
     private long bytes, shown = System.nanoTime();
 
     /** Goes on after the first {@code keep} bytes of what an earlier process wrote: the rest belongs to steps that are taken again. */
@@ -36,12 +37,18 @@ public final class Metrics implements AutoCloseable {
         }
     }
 
+    /** Where steps are shown as well. */
+    void show(Board on) {
+        board = on;
+    }
+
     /** Appends a step; {@code block} is −1 outside block-wise training. */
     public void step(String stage, int block, long step, double loss, double norm, double rate, double seconds) {
         ObjectNode line = JSON.createObjectNode().put("stage", stage);
         if (block >= 0) line.put("block", block);
         line.put("step", step).put("train/loss", loss).put("train/grad_norm", norm).put("train/lr", rate).put("seconds", seconds);
         byte[] utf8 = (line + "\n").getBytes(StandardCharsets.UTF_8);
+        if (board != null) board.step(stage, block, step, loss, norm, rate);
         try {
             out.write(utf8);
             bytes += utf8.length;

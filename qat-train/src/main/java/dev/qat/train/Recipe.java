@@ -18,7 +18,7 @@ import java.util.List;
  * @param output  the directory of the run; everything it makes lies there
  */
 public record Recipe(String name, Source model, String backend, Precision precision, boolean eager, int threads, long seed, Path output, Data data, Eval eval, Save save,
-                     Checkpoint checkpoint, Recovery recovery, String target, List<Stage> stages) {
+                     Checkpoint checkpoint, Recovery recovery, Observe observe, String target, List<Stage> stages) {
     /** @param init load reads the weights; random draws fresh ones for the directory's config.json (training from scratch) */
     public record Source(Path path, Init init) {
         public static final Source DEFAULTS = new Source(null, Init.LOAD);
@@ -112,8 +112,21 @@ public record Recipe(String name, Source model, String backend, Precision precis
         }
     }
 
+    /**
+     * How a run is watched beside its log, metrics.jsonl and {@code qat status}.
+     *
+     * @param tensorboard writes event files under tensorboard/  @param prometheus a port that answers GET /metrics; 0 for none
+     */
+    public record Observe(boolean tensorboard, int prometheus) {
+        public static final Observe DEFAULTS = new Observe(true, 0);
+
+        public Observe {
+            if (prometheus < 0 || prometheus > 65535) throw Fail.usage("prometheus = %d, expected a port, or 0 for none", prometheus);
+        }
+    }
+
     public static final Recipe DEFAULTS = new Recipe(null, Source.DEFAULTS, "auto", Precision.BF16, false, 0, 1, Path.of("runs"), Data.DEFAULTS, Eval.DEFAULTS,
-            Save.DEFAULTS, Checkpoint.DEFAULTS, Recovery.DEFAULTS, "", null);
+            Save.DEFAULTS, Checkpoint.DEFAULTS, Recovery.DEFAULTS, Observe.DEFAULTS, "", null);
 
     public Recipe {
         Target.of(target);

@@ -22,7 +22,7 @@ import java.util.Map;
 import java.util.Optional;
 
 /** The directory of a run while one process works on it: who may begin, resume, or need not run at all; and the closing result.json. */
-final class RunFiles implements AutoCloseable {
+public final class RunFiles implements AutoCloseable {
     private static final ObjectMapper JSON = new ObjectMapper();
 
     private final Recipe recipe;
@@ -30,6 +30,7 @@ final class RunFiles implements AutoCloseable {
     private final Watch watch;
     private final Checkpoints checkpoints;
     private final FileChannel lock;
+    private Heart heart;
 
     private RunFiles(Recipe recipe, Watch watch, FileChannel lock) {
         this.recipe = recipe;
@@ -72,6 +73,28 @@ final class RunFiles implements AutoCloseable {
 
     Checkpoints checkpoints() {
         return checkpoints;
+    }
+
+    /** The run is at work from here on; its pulse is shown until it ends. */
+    Heart begin() {
+        heart = new Heart(dir);
+        return heart;
+    }
+
+    /** Says in status.json why the run ended; a process that never began leaves what stands there. */
+    void failed(RuntimeException why) {
+        if (heart != null) heart.end(why instanceof Fail f && f.code() == Fail.AGAIN ? Pulse.STOPPED : Pulse.FAILED, String.valueOf(why.getMessage()));
+    }
+
+    /** Whether a process works in this directory now. */
+    public static boolean atWork(Path dir) {
+        Path file = dir.resolve(".lock");
+        if (!Files.isRegularFile(file)) return false;
+        try (FileChannel lock = FileChannel.open(file, StandardOpenOption.WRITE)) {
+            return !locked(lock);
+        } catch (IOException e) {
+            return false; // it may only be read: what the pulse says has to do
+        }
     }
 
     /** Sampled text depends on the model, the recipe's data keys and the code. */
@@ -170,10 +193,12 @@ final class RunFiles implements AutoCloseable {
         result.deployment().ifPresent(d -> out.set("export", d.json()));
         AtomicFile.write(dir.resolve("result.json"), out.toPrettyString() + "\n");
         checkpoints.clear();
+        heart.end(Pulse.FINISHED, "");
     }
 
     @Override
     public void close() {
+        if (heart != null) heart.close();
         try {
             lock.close();
         } catch (IOException e) {

@@ -57,7 +57,12 @@ public final class Runner {
      */
     public static Result run(Recipe recipe, String rendered, Map<String, String> versions, Backend backend, Watch watch, Stop stop) {
         try (RunFiles files = RunFiles.open(recipe, watch)) {
-            return new Runner(recipe, files, versions, backend, watch, stop).run(rendered);
+            try {
+                return new Runner(recipe, files, versions, backend, watch, stop).run(rendered);
+            } catch (RuntimeException e) {
+                files.failed(e);
+                throw e;
+            }
         }
     }
 
@@ -74,16 +79,20 @@ public final class Runner {
             if (finished.isPresent()) return finished.get();
             Checkpoints.Manifest from = files.resume(fingerprint, environment());
             AtomicFile.write(dir.resolve("recipe.yaml"), rendered);
+            Heart heart = files.begin();
+            if (recipe.observe().prometheus() > 0) heart.serve(recipe.observe().prometheus(), recipe.name());
             Model student = scratch ? fresh(source) : start.model(backend.memory(), backend.operand());
             Model teacher = scratch ? student : student.twin();
             Texts texts = Texts.of(recipe, source, teacher, backend, watch, files.samples(fingerprint, stop));
             fingerprint.put("data", Fingerprint.windows(texts.train().all(), texts.heldOut()));
             if (from != null) files.refuseOther(from, fingerprint);
             try (Metrics metrics = new Metrics(dir.resolve("metrics.jsonl"), from == null ? 0 : from.metrics());
-                 Journal journal = new Journal(recipe.checkpoint(), files.checkpoints(), stop, watch, metrics, fingerprint, environment(), from)) {
+                 Journal journal = new Journal(recipe.checkpoint(), files.checkpoints(), stop, watch, metrics, fingerprint, environment(), from, heart);
+                 Board board = recipe.observe().tensorboard() ? new Board(dir, dir.resolve("metrics.jsonl"), journal.rows()) : null) {
+                metrics.show(board);
                 Run run = new Run(recipe, backend, student, teacher, texts.train(), watch, metrics, journal, watch.reads() ? Peak.measure(backend) : Double.NaN);
                 start.codes(run);
-                stages(run, texts.heldOut());
+                stages(run, texts.heldOut(), board);
                 run.bake();
                 new HfOut(source, recipe.save().dtype(), versions).write(dir.resolve("model"), student, run.packed());
                 Optional<Deployment> deployed = deploy(dir, texts.heldOut());
@@ -115,20 +124,21 @@ public final class Runner {
         return m;
     }
 
-    private void stages(Run run, Windows heldOut) {
+    private void stages(Run run, Windows heldOut, Board board) {
         Judge judge = new Judge(run, heldOut, recipe.eval().batch());
         int row = 0;
-        if (run.student() != run.source()) judge(run, judge, "fp", row++);
+        if (run.student() != run.source()) judge(run, judge, "fp", row++, board);
         for (Stage stage : recipe.stages()) {
             run.journal().stageBegins();
             run.perform(stage);
-            judge(run, judge, Methods.nameOf(stage), row++);
+            judge(run, judge, Methods.nameOf(stage), row++, board);
         }
     }
 
     /** Judges what stands now, unless an earlier process did. */
-    private void judge(Run run, Judge judge, String name, int row) {
+    private void judge(Run run, Judge judge, String name, int row, Board board) {
         Journal journal = run.journal();
+        if (board != null) board.codes(name, run.packed().values(), backend.memory());
         if (row < journal.rows().size()) return;
         double seconds = name.equals("fp") ? 0 : journal.stageSeconds();
         Judge.Quality q = judge.judge(name.equals("fp"));
@@ -138,7 +148,9 @@ public final class Runner {
                     : "No model was written. Lower this stage's learning rates, or give it more bits.");
         }
         double bits = run.packed().values().stream().mapToDouble(p -> p.bitsPerWeight()).average().orElse(32);
-        journal.judged(new Row(name, q.perplexity(), q.kl(), q.top1(), bits, seconds));
+        Row judged = new Row(name, q.perplexity(), q.kl(), q.top1(), bits, seconds);
+        journal.judged(judged);
+        if (board != null) board.judged(judged);
         watch.say("%-14s perplexity %.4g   KL %.4f   top-1 %.1f%%   %.1f s".formatted(name, q.perplexity(), q.kl(), 100 * q.top1(), seconds));
     }
 }

@@ -73,6 +73,7 @@ final class Trainer {
                 double seconds = (System.nanoTime() - begun) * 1e-9;
                 smooth = Double.isNaN(smooth) ? seconds : 0.9 * smooth + 0.1 * seconds;
                 run.metrics().step(name.stage, name.block, i, value, norm, rate * this.rate, seconds);
+                journal.stepped(name, i + 1, total, value, rate * this.rate, smooth);
                 job.step(before + i + 1, line(value, norm, rate * this.rate, smooth, tokens, step.cost().flop()));
             }
             Journal.Mark end = new Journal.Mark(total, attempt, first, last);

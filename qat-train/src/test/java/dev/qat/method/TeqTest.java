@@ -211,7 +211,7 @@ final class TeqTest {
     private List<Runner.Row> run(Backend be, Path model, List<Stage> stages) {
         Recipe r = new Recipe("teq", new Recipe.Source(model, Recipe.Init.LOAD), "cpu", Precision.FP32, false, 2, 3, temp.resolve("runs"),
                 new Recipe.Data(List.of(), List.of(), 0, 24, 0, 64, 1, 0, 0), new Recipe.Eval(List.of(), 0, 24, 32, 8), Recipe.Save.DEFAULTS,
-                new Recipe.Checkpoint(0, 0, 0, Recipe.Resume.NEVER), Recipe.Recovery.DEFAULTS, "", stages);
+                new Recipe.Checkpoint(0, 0, 0, Recipe.Resume.NEVER), Recipe.Recovery.DEFAULTS, Recipe.Observe.DEFAULTS, "", stages);
         return Runner.run(r, "name: teq\n", Map.of("qat", "test"), be, Watch.NOBODY).rows();
     }
 

@@ -34,7 +34,7 @@ final class CudaRunTest {
         Path model = Files.exists(temp.resolve("model")) ? temp.resolve("model") : TinyModels.write(temp.resolve("model"), backend, 7);
         Recipe r = new Recipe(name, new Recipe.Source(model, Recipe.Init.LOAD), "cuda", Precision.FP32, false, 2, 3, temp.resolve("runs"),
                 new Recipe.Data(List.of(), List.of(), 0, 16, 0, 20, 0, 1, 0), new Recipe.Eval(List.of(), 0, 16, 4, 4), Recipe.Save.DEFAULTS,
-                Recipe.Checkpoint.DEFAULTS, Recipe.Recovery.DEFAULTS, "",
+                Recipe.Checkpoint.DEFAULTS, Recipe.Recovery.DEFAULTS, Recipe.Observe.DEFAULTS, "",
                 List.of(new Rtn(2, 32), new BlockAp(2, 32, 2, 2, 3e-4, 3e-4, 0.05, Part.ALL, true),
                         new E2eQp(10, 10, 1e-4, 0.3, 0, EndToEnd.Loss.DISTILL, 0, Part.ALL, true, false)));
         Runner.Result result = Runner.run(r, "", Map.of(), backend, Watch.NOBODY);

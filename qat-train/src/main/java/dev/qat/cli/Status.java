@@ -1,0 +1,82 @@
+package dev.qat.cli;
+
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import dev.qat.tensor.Fail;
+import dev.qat.train.Pulse;
+import dev.qat.train.RunStatus;
+import dev.qat.train.Runner;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.List;
+import java.util.concurrent.Callable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Parameters;
+
+/** Says how runs stand. */
+@Command(name = "status", versionProvider = Main.Version.class, mixinStandardHelpOptions = true,
+        description = "Say how a run stands: what it does now, what was judged, what a restart would go on from.")
+final class Status implements Callable<Integer> {
+    @Parameters(index = "0", arity = "0..1", defaultValue = "runs", paramLabel = "RUN", description = "The directory of a run, or of several (default: runs).")
+    private Path dir;
+
+    @Option(names = "--json", description = "one JSON array, an object for each run")
+    private boolean json;
+
+    @Option(names = "--alive", paramLabel = "MINUTES", description = "print nothing; end with 1 if a run is at work but has been silent for so long (a health check)")
+    private Integer alive;
+
+    @Override
+    public Integer call() {
+        if (alive != null) return alive();
+        List<RunStatus> runs = RunStatus.in(dir);
+        if (json) {
+            ArrayNode all = new ObjectMapper().createArrayNode();
+            runs.forEach(r -> all.add(json(r)));
+            System.out.println(all.toPrettyString());
+            return 0;
+        }
+        if (runs.isEmpty()) System.out.println(dir + " holds no runs");
+        runs.forEach(Status::print);
+        return 0;
+    }
+
+    private int alive() {
+        try {
+            boolean hangs = RunStatus.in(dir).stream().anyMatch(r -> r.state().equals(Pulse.RUNNING) && r.silence().compareTo(Duration.ofMinutes(alive)) > 0);
+            return hangs ? 1 : 0;
+        } catch (Fail notYet) {
+            return 0; // a run that has not made its directory yet is no dead one
+        }
+    }
+
+    private static void print(RunStatus r) {
+        System.out.println(r.directory() + ": " + r.state());
+        Pulse p = r.pulse();
+        if (p != null) {
+            if (!p.why().isEmpty()) System.out.println("  why         " + p.why());
+            if (p.steps() > 0) System.out.println("  at          " + place(p));
+            if (p.steps() > 0) System.out.println("  loss        " + Format.fixed(p.loss(), 4) + ", lr " + Format.scientific(p.rate()) + ", " + Format.duration(p.secondsPerStep()) + " per step");
+            System.out.println("  process     " + p.process() + " on " + p.host() + ", since " + p.started() + ", last heard " + p.updated());
+        }
+        System.out.println("  checkpoint  " + (r.checkpoint().isEmpty() ? "none" : r.checkpoint() + ", " + Format.bytes(r.checkpointBytes())));
+        if (r.rows().isEmpty()) return;
+        Table table = new Table(Table.text("stage"), Table.number("perplexity"), Table.number("KL to fp"), Table.number("bits/weight"));
+        for (Runner.Row row : r.rows()) table.row(row.name(), Format.fixed(row.perplexity(), 3), Format.fixed(row.kl(), 4), Format.fixed(row.bitsPerWeight(), 2));
+        table.print(System.out);
+    }
+
+    static String place(Pulse p) {
+        return p.steps() == 0 ? "" : "%s%s, step %d of %d".formatted(p.stage(), p.block() < 0 ? "" : " of block " + p.block(), p.step(), p.steps());
+    }
+
+    private static ObjectNode json(RunStatus r) {
+        ObjectMapper mapper = new ObjectMapper();
+        ObjectNode out = mapper.createObjectNode().put("name", r.name()).put("directory", r.directory().toString()).put("state", r.state());
+        out.set("pulse", mapper.valueToTree(r.pulse()));
+        out.set("rows", mapper.valueToTree(r.rows()));
+        return out.put("checkpoint", r.checkpoint()).put("checkpoint_bytes", r.checkpointBytes());
+    }
+}

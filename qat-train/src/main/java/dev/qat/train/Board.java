@@ -1,0 +1,118 @@
+package dev.qat.train;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import dev.qat.tensor.Fail;
+import dev.qat.tensor.Memory;
+import dev.qat.tensor.PackedWeight;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.stream.Stream;
+
+/**
+ * A run as TensorBoard shows it: one folder of event files per stage under tensorboard/, with the names people look for
+ * (train/loss, block/3/recon_loss, eval/ppl) and the histogram of every linear's codes. A resumed run writes it anew from what
+ * metrics.jsonl keeps, so that no step is there twice.
+ */
+final class Board implements AutoCloseable {
+    private static final ObjectMapper JSON = new ObjectMapper();
+    private static final long SHOWN = 5_000_000_000L; // nanoseconds between two flushes
+
+    private final Path folder;
+    private final Map<String, EventFile> files = new HashMap<>();
+    private long shown = System.nanoTime();
+
+    /** @param metrics the lines that earlier processes left  @param rows what they judged */
+    Board(Path run, Path metrics, List<Runner.Row> rows) {
+        folder = run.resolve("tensorboard");
+        try {
+            clear();
+            if (!Files.isRegularFile(metrics)) return;
+            try (Stream<String> lines = Files.lines(metrics)) {
+                lines.forEach(this::again);
+            }
+        } catch (IOException e) {
+            throw Fail.io(e, "%s: cannot begin the event files: %s", folder, e);
+        }
+        rows.forEach(this::judged);
+    }
+
+    private void clear() throws IOException {
+        if (!Files.isDirectory(folder)) return;
+        try (Stream<Path> all = Files.walk(folder, 2)) {
+            for (Path f : all.filter(f -> f.getFileName().toString().startsWith("events.out.tfevents.")).toList()) Files.delete(f);
+        }
+    }
+
+    private void again(String line) {
+        try {
+            JsonNode n = JSON.readTree(line);
+            if (n.hasNonNull("train/loss")) {
+                step(n.path("stage").asText(), n.path("block").asInt(-1), n.path("step").asLong(), n.path("train/loss").asDouble(), n.path("train/grad_norm").asDouble(),
+                        n.path("train/lr").asDouble());
+            }
+        } catch (IOException e) {
+            throw Fail.data("metrics.jsonl holds a line that is no JSON: %s", line);
+        }
+    }
+
+    private EventFile of(String stage) {
+        return files.computeIfAbsent(stage, name -> {
+            try {
+                return new EventFile(Files.createDirectories(folder.resolve(name)));
+            } catch (IOException e) {
+                throw Fail.io(e, "%s: cannot create: %s", folder.resolve(name), e);
+            }
+        });
+    }
+
+    void step(String stage, int block, long step, double loss, double norm, double rate) {
+        EventFile f = of(stage);
+        String at = block < 0 ? "train/" : "block/" + block + "/";
+        f.scalar(at + (block < 0 ? "loss" : "recon_loss"), step, loss);
+        f.scalar(at + "grad_norm", step, norm);
+        f.scalar(at + "lr", step, rate);
+        if (System.nanoTime() - shown < SHOWN) return;
+        shown = System.nanoTime();
+        f.flush();
+    }
+
+    void judged(Runner.Row row) {
+        EventFile f = of(row.name());
+        f.scalar("eval/ppl", 0, row.perplexity());
+        f.scalar("eval/kl", 0, row.kl());
+        f.scalar("eval/top1", 0, row.top1());
+        f.scalar("eval/bits_per_weight", 0, row.bitsPerWeight());
+        f.flush();
+    }
+
+    /** How often each code came, of every linear. */
+    void codes(String stage, Iterable<PackedWeight> packed, Memory memory) {
+        EventFile f = of(stage);
+        for (PackedWeight p : packed) f.histogram("codes/" + p.name(), 0, count(p, memory));
+        f.flush();
+    }
+
+    /** Codes counted by value: code i of a row is its bits [i·b, (i+1)·b), lowest first. */
+    static long[] count(PackedWeight p, Memory memory) {
+        long[] counts = new long[1 << p.bits()];
+        for (long r = 0; r < p.rows(); r++) {
+            int[] words = memory.ints(p.words().rows(r, 1));
+            for (int i = 0; i < p.cols(); i++) {
+                int bit = i * p.bits(), word = bit >> 5, shift = bit & 31;
+                long two = words[word] & 0xFFFFFFFFL | (word + 1 < words.length ? (long) words[word + 1] << 32 : 0);
+                counts[(int) (two >>> shift) & counts.length - 1]++;
+            }
+        }
+        return counts;
+    }
+
+    @Override
+    public void close() {
+        files.values().forEach(EventFile::close);
+    }
+}

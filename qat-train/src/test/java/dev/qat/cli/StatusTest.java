@@ -1,0 +1,56 @@
+package dev.qat.cli;
+
+import static java.nio.charset.StandardCharsets.UTF_8;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.ByteArrayOutputStream;
+import java.io.PrintStream;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+final class StatusTest {
+    @TempDir
+    Path temp;
+
+    private static String out(int code, String... command) {
+        PrintStream before = System.out;
+        ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+        System.setOut(new PrintStream(bytes, true, UTF_8));
+        try {
+            assertEquals(code, Main.run(command), () -> bytes.toString(UTF_8));
+        } finally {
+            System.setOut(before);
+        }
+        return bytes.toString(UTF_8);
+    }
+
+    @Test
+    void aRunIsShownFinishedInterruptedAndSilent() throws Exception {
+        TinyDir dir = TinyDir.in(temp);
+        out(0, "train", dir.recipe());
+        Path run = temp.resolve("runs/tiny");
+        String status = out(0, "status", run.toString());
+        assertTrue(status.contains("finished") && status.contains("e2e-qp") && status.contains("checkpoint  none"), status);
+        assertTrue(out(0, "ls", temp.resolve("runs").toString()).lines().anyMatch(l -> l.startsWith("tiny") && l.contains("finished")));
+        try (Stream<Path> boards = Files.walk(run.resolve("tensorboard"))) {
+            assertEquals(4, boards.filter(f -> f.getFileName().toString().startsWith("events.out")).count(), "fp, rtn, block-ap, e2e-qp");
+        }
+        String pulse = Files.readString(run.resolve("status.json"));
+        // a process that died leaves a pulse that says it runs
+        Files.writeString(run.resolve("status.json"), pulse.replace("\"finished\"", "\"running\""));
+        assertTrue(out(0, "status", run.toString()).contains("interrupted"));
+        assertTrue(out(0, "status", "--json", run.toString()).contains("\"state\" : \"interrupted\""));
+        out(0, "status", "--alive", "30", temp.resolve("runs").toString());
+        out(0, "status", "--alive", "30", temp.resolve("nothing").toString());
+        // one that is at work but has been silent since long ago
+        Files.writeString(run.resolve("status.json"), pulse.replace("\"finished\"", "\"running\"").replaceAll("\"updated\" : \"[^\"]*\"", "\"updated\" : \"2020-01-01T00:00:00Z\""));
+        try (var lock = java.nio.channels.FileChannel.open(run.resolve(".lock"), java.nio.file.StandardOpenOption.WRITE)) {
+            lock.lock();
+            out(1, "status", "--alive", "30", temp.resolve("runs").toString());
+        }
+    }
+}
