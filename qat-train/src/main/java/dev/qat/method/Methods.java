@@ -13,6 +13,9 @@ public final class Methods {
         entry("rtn", Rtn.class);
         entry("teq", Teq.class);
         entry("awq", Awq.class);
+        entry("smoothquant", SmoothQuant.class);
+        entry("rotate", Rotate.class);
+        entry("fpt-local", FptLocal.class);
         entry("gptq", Gptq.class);
         entry("min-max", MinMaxRounding.class);
         entry("block-ap", BlockAp.class);

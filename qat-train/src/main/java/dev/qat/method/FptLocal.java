@@ -1,0 +1,47 @@
+package dev.qat.method;
+
+import dev.qat.model.Block;
+import dev.qat.model.Model;
+import dev.qat.tensor.Fail;
+import dev.qat.train.Run;
+import dev.qat.train.Stage;
+import dev.qat.train.Watch;
+
+/**
+ * The first phase of FPTQuant (arXiv 2506.04985): function-preserving transforms T_k, T_v and T_u of every block, optimized without
+ * data for the smallest p-norms of the weights and merged, after the residual was turned by a random Hadamard matrix. What follows
+ * quantizes the result. The rotation itself is not trained, and the end-to-end phase is not part of it.
+ *
+ * @param p        the norm; the paper has 4  @param steps of Adam per block; the official 200  @param rate the official 0.01
+ * @param residual turns the residual stream first, which needs a head of its own
+ */
+public record FptLocal(double p, int steps, double rate, boolean residual) implements Stage {
+    public static final FptLocal DEFAULTS = new FptLocal(4, 200, 0.01, true);
+
+    public FptLocal {
+        if (p < 1) throw Fail.usage("p = %s, expected a norm's exponent of at least 1", p);
+        Positive.check("steps", steps);
+    }
+
+    @Override
+    public void run(Run run) {
+        run.reset();
+        Model m = run.student();
+        if (residual) {
+            m.untie();
+            if (!run.planned()) new Rotate(true, false).fold(m, run.recipe().seed());
+        }
+        try (Watch.Job job = run.watch().job("fpt-local", m.blocks().size())) {
+            for (Block b : m.blocks()) {
+                if (run.planned()) continue;
+                Merge weights = new Merge(m.memory());
+                LocalNorms norms = new LocalNorms(m.config, weights, b, p);
+                double[] losses = norms.train(steps, rate);
+                norms.merge(weights, b);
+                weights.store();
+                job.step(b.index + 1, "block %d: norms %.4g -> %.4g".formatted(b.index, losses[0], losses[losses.length - 1]));
+            }
+        }
+        m.keep();
+    }
+}

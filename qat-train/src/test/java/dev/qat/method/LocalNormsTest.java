@@ -1,0 +1,137 @@
+package dev.qat.method;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.qat.cpu.CpuBackend;
+import dev.qat.cuda.Precision;
+import dev.qat.model.Block;
+import dev.qat.model.Model;
+import dev.qat.model.ModelConfig;
+import dev.qat.model.Probe;
+import dev.qat.model.Tiny;
+import dev.qat.ops.Backend;
+import dev.qat.ops.Philox;
+import dev.qat.tensor.Param;
+import dev.qat.train.Recipe;
+import dev.qat.train.Runner;
+import dev.qat.train.Stage;
+import dev.qat.train.Watch;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** FPTQuant's local phase: its gradient, its worked case, what it leaves alone; and the stages of its kind. */
+final class LocalNormsTest {
+    private static final int[] IDS = {1, 7, 30, 2, 39, 7, 0, 11, 18, 5};
+
+    @TempDir
+    Path temp;
+
+    @Test
+    void theGradientIsTheSlope() {
+        try (Backend be = new CpuBackend(1)) {
+            Model m = Tiny.model(be, Tiny.LLAMA, 5);
+            LocalNorms norms = new LocalNorms(m.config, new Merge(be.memory()), m.blocks().getFirst(), 4);
+            double[] x = norms.parameters();
+            for (int i = 0; i < x.length; i++) x[i] += 0.1 * Philox.normal(4, i, 0, 0);
+            double[] g = new double[x.length], none = new double[x.length];
+            norms.loss(g);
+            for (int i = 0; i < x.length; i++) {
+                double at = x[i], h = 1e-5;
+                x[i] = at + h;
+                double high = norms.loss(none);
+                x[i] = at - h;
+                double low = norms.loss(none);
+                x[i] = at;
+                assertEquals((high - low) / (2 * h), g[i], 1e-8, "parameter " + i);
+            }
+        }
+    }
+
+    /** The worked case of the scale between up and down: loss 7.184370 and its slope at s = 1, and the optimum 3.88124. */
+    @Test
+    void scalesOfUpAndDown() {
+        ModelConfig c = new ModelConfig("llama", 4, 2, 2, 1, 1, 1, 2, 1e-5f, new ModelConfig.RopeScaling(1e4, "default", 1, 1, 1, 0), 8, false, false, false, false, false);
+        double[] none = new double[4], up = {4, -2, 1, 1}, down = {0.5, 3, 0.25, -6};
+        LocalNorms norms = new LocalNorms(c, 4, none, none, none, none, up, down);
+        double[] g = new double[norms.parameters().length];
+        assertEquals(7.184370, norms.loss(g), 1e-6);
+        assertArrayEquals(new double[] {2.855679, -4.286278}, Arrays.copyOfRange(g, g.length - 2, g.length), 1e-6);
+        norms.train(500, 0.01);
+        assertEquals(3.88124, norms.loss(g), 5e-3);
+    }
+
+    private static double off(float[] a, float[] b) {
+        double most = 0;
+        for (int i = 0; i < a.length; i++) most = Math.max(most, Math.abs(a[i] - b[i]));
+        return most;
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"llama", "biased", "qwen2", "qwen3"})
+    void theNormsFallAndTheModelStays(String config) {
+        String text = switch (config) {
+            case "llama" -> Tiny.LLAMA;
+            case "biased" -> Tiny.LLAMA_BIASED;
+            case "qwen2" -> Tiny.QWEN2;
+            default -> Tiny.QWEN3;
+        };
+        try (Backend be = new CpuBackend(1)) {
+            Model m = Tiny.model(be, text, 5);
+            float[] before = new Probe(be, m).logits(IDS);
+            m.untie();
+            new Rotate(true, true).fold(m, 3);
+            assertEquals(0, off(before, new Probe(be, m).logits(IDS)), 1e-4, "turned");
+            for (Block b : m.blocks()) {
+                Merge weights = new Merge(be.memory());
+                LocalNorms norms = new LocalNorms(m.config, weights, b, 4);
+                double[] losses = norms.train(100, 0.01);
+                assertTrue(losses[99] < losses[0], losses[0] + " to " + losses[99]);
+                norms.merge(weights, b);
+                weights.store();
+            }
+            assertEquals(0, off(before, new Probe(be, m).logits(IDS)), 1e-4, "optimized");
+        }
+    }
+
+    @Test
+    void smoothQuantsScales() {
+        double[] s = SmoothQuant.scales(new double[] {2, 8}, new double[] {1, 0.25}, 0.5);
+        assertArrayEquals(new double[] {1.4142136, 5.6568542}, s, 1e-6);
+    }
+
+    /** On a model with loud channels, 4-bit activations hurt less after each of them. */
+    @Test
+    void activationsOfFourBitsHurtLess() {
+        try (Backend be = new CpuBackend(1)) {
+            var config = Tiny.json(Tiny.with(Tiny.LLAMA, """
+                    {"bos_token_id": 1, "eos_token_id": 2}"""));
+            Model m = Tiny.model(be, config.toString(), 5);
+            Merge loud = new Merge(be.memory());
+            for (Block b : m.blocks()) for (Param gain : List.of(b.norm1, b.norm2)) for (int i = 3; i < 24; i += 9) loud.of(gain)[i] *= 10;
+            loud.store();
+            Path model = Tiny.write(temp.resolve("model"), m, config, n -> n);
+            Stage rounding = new MinMaxRounding("4-4-4", -1, false);
+            double plain = last(be, model, List.of(rounding)).kl();
+            for (Stage s : List.of(new SmoothQuant(0.5, 8, dev.qat.train.Part.ALL), Rotate.DEFAULTS, new FptLocal(4, 50, 0.01, true))) {
+                double after = last(be, model, List.of(s, rounding)).kl();
+                System.out.printf("%s, then 4-4-4: KL %.4f, without it %.4f%n", s, after, plain);
+                assertTrue(after < plain, s + ": KL " + after + ", without it " + plain);
+            }
+        }
+    }
+
+    private Runner.Row last(Backend be, Path model, List<Stage> stages) {
+        Recipe r = new Recipe("run", new Recipe.Source(model, Recipe.Init.LOAD), "cpu", Precision.FP32, false, 1, 3, temp.resolve("runs"),
+                new Recipe.Data(List.of(), List.of(), 0, 24, 0, 64, 1, 0, 0), new Recipe.Eval(List.of(), 0, 24, 32, 8), Recipe.Save.DEFAULTS,
+                new Recipe.Checkpoint(0, 0, 0, Recipe.Resume.NEVER), Recipe.Recovery.DEFAULTS, "", stages);
+        return Runner.run(r, "name: run\n", Map.of("qat", "test"), be, Watch.NOBODY).rows().getLast();
+    }
+}
