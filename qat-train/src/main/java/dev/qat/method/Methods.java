@@ -16,6 +16,7 @@ public final class Methods {
         entry("smoothquant", SmoothQuant.class);
         entry("rotate", Rotate.class);
         entry("fpt-local", FptLocal.class);
+        entry("fptquant", FptQuant.class);
         entry("gptq", Gptq.class);
         entry("min-max", MinMaxRounding.class);
         entry("block-ap", BlockAp.class);

@@ -5,7 +5,6 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.qat.cpu.CpuBackend;
-import dev.qat.cuda.Precision;
 import dev.qat.model.Block;
 import dev.qat.model.Model;
 import dev.qat.model.ModelConfig;
@@ -13,15 +12,10 @@ import dev.qat.model.Probe;
 import dev.qat.model.Tiny;
 import dev.qat.ops.Backend;
 import dev.qat.ops.Philox;
-import dev.qat.tensor.Param;
-import dev.qat.train.Recipe;
-import dev.qat.train.Runner;
 import dev.qat.train.Stage;
-import dev.qat.train.Watch;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
-import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -111,27 +105,14 @@ final class LocalNormsTest {
     @Test
     void activationsOfFourBitsHurtLess() {
         try (Backend be = new CpuBackend(1)) {
-            var config = Tiny.json(Tiny.with(Tiny.LLAMA, """
-                    {"bos_token_id": 1, "eos_token_id": 2}"""));
-            Model m = Tiny.model(be, config.toString(), 5);
-            Merge loud = new Merge(be.memory());
-            for (Block b : m.blocks()) for (Param gain : List.of(b.norm1, b.norm2)) for (int i = 3; i < 24; i += 9) loud.of(gain)[i] *= 10;
-            loud.store();
-            Path model = Tiny.write(temp.resolve("model"), m, config, n -> n);
+            Path model = Loud.write(temp, be, Tiny.LLAMA, 10);
             Stage rounding = new MinMaxRounding("4-4-4", -1, false);
-            double plain = last(be, model, List.of(rounding)).kl();
+            double plain = Loud.run(temp, be, model, List.of(rounding)).getLast().kl();
             for (Stage s : List.of(new SmoothQuant(0.5, 8, dev.qat.train.Part.ALL), Rotate.DEFAULTS, new FptLocal(4, 50, 0.01, true))) {
-                double after = last(be, model, List.of(s, rounding)).kl();
+                double after = Loud.run(temp, be, model, List.of(s, rounding)).getLast().kl();
                 System.out.printf("%s, then 4-4-4: KL %.4f, without it %.4f%n", s, after, plain);
                 assertTrue(after < plain, s + ": KL " + after + ", without it " + plain);
             }
         }
-    }
-
-    private Runner.Row last(Backend be, Path model, List<Stage> stages) {
-        Recipe r = new Recipe("run", new Recipe.Source(model, Recipe.Init.LOAD), "cpu", Precision.FP32, false, 1, 3, temp.resolve("runs"),
-                new Recipe.Data(List.of(), List.of(), 0, 24, 0, 64, 1, 0, 0), new Recipe.Eval(List.of(), 0, 24, 32, 8), Recipe.Save.DEFAULTS,
-                new Recipe.Checkpoint(0, 0, 0, Recipe.Resume.NEVER), Recipe.Recovery.DEFAULTS, "", stages);
-        return Runner.run(r, "name: run\n", Map.of("qat", "test"), be, Watch.NOBODY).rows().getLast();
     }
 }

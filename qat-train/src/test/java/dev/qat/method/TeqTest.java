@@ -6,7 +6,6 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.qat.cpu.CpuBackend;
 import dev.qat.cpu.ReferenceBackend;
-import dev.qat.cuda.Precision;
 import dev.qat.model.Block;
 import dev.qat.model.Model;
 import dev.qat.model.Probe;
@@ -21,14 +20,10 @@ import dev.qat.tensor.Param;
 import dev.qat.tensor.Tensor;
 import dev.qat.train.AdamW;
 import dev.qat.train.Part;
-import dev.qat.train.Recipe;
 import dev.qat.train.Runner;
-import dev.qat.train.Stage;
 import dev.qat.train.Step;
-import dev.qat.train.Watch;
 import java.nio.file.Path;
 import java.util.List;
-import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -178,51 +173,28 @@ final class TeqTest {
         }
     }
 
-    /** A model as real ones are: a few channels of its norms are far louder than the others. */
-    private Path outliers(Backend be) {
-        var config = Tiny.json(Tiny.with(Tiny.LLAMA, """
-                {"bos_token_id": 1, "eos_token_id": 2}"""));
-        Model m = Tiny.model(be, config.toString(), 5);
-        Merge loud = new Merge(be.memory());
-        for (Block b : m.blocks()) {
-            for (Param gain : List.of(b.norm1, b.norm2)) {
-                double[] g = loud.of(gain);
-                for (int i = 3; i < g.length; i += 9) g[i] *= 10;
-            }
-        }
-        loud.store();
-        return Tiny.write(temp.resolve("outliers"), m, config, n -> n);
-    }
-
     /** The stage changes nothing that is computed, and what is rounded after it is nearer to the model than without it. */
     @ParameterizedTest
     @EnumSource(Teq.Loss.class)
     void roundingAfterItHurtsLess(Teq.Loss loss) {
         try (Backend be = new CpuBackend(1)) {
-            Path model = outliers(be);
-            double plain = run(be, model, List.of(new Rtn(3, 12))).get(1).kl();
-            List<Runner.Row> teq = run(be, model, List.of(new Teq(3, 12, 60, 8, 3e-2, 0.05, loss, false, true, Part.ALL, true, false), new Rtn(3, 12)));
+            Path model = Loud.write(temp, be, Tiny.LLAMA, 10);
+            double plain = Loud.run(temp, be, model, List.of(new Rtn(3, 12))).get(1).kl();
+            List<Runner.Row> teq = Loud.run(temp, be, model, List.of(new Teq(3, 12, 60, 8, 3e-2, 0.05, loss, false, true, Part.ALL, true, false), new Rtn(3, 12)));
             assertEquals(0, teq.get(1).kl(), 1e-5, "merged, it computes what it did");
             System.out.printf("teq with %s: KL %.4f of rounding to nearest becomes %.4f%n", loss, plain, teq.get(2).kl());
             assertTrue(teq.get(2).kl() < plain, "KL " + teq.get(2).kl() + ", without it " + plain);
         }
     }
 
-    private List<Runner.Row> run(Backend be, Path model, List<Stage> stages) {
-        Recipe r = new Recipe("teq", new Recipe.Source(model, Recipe.Init.LOAD), "cpu", Precision.FP32, false, 2, 3, temp.resolve("runs"),
-                new Recipe.Data(List.of(), List.of(), 0, 24, 0, 64, 1, 0, 0), new Recipe.Eval(List.of(), 0, 24, 32, 8), Recipe.Save.DEFAULTS,
-                new Recipe.Checkpoint(0, 0, 0, Recipe.Resume.NEVER), Recipe.Recovery.DEFAULTS, Recipe.Observe.DEFAULTS, "", stages);
-        return Runner.run(r, "name: teq\n", Map.of("qat", "test"), be, Watch.NOBODY).rows();
-    }
-
     /** GPTQ on the same driver: nearer to the model than rounding to nearest, in both orders of columns. */
     @Test
     void gptqBeatsRoundingToNearest() {
         try (Backend be = new CpuBackend(1)) {
-            Path model = outliers(be);
-            double rtn = run(be, model, List.of(new Rtn(3, 12))).get(1).kl();
+            Path model = Loud.write(temp, be, Tiny.LLAMA, 10);
+            double rtn = Loud.run(temp, be, model, List.of(new Rtn(3, 12))).get(1).kl();
             for (boolean order : new boolean[] {false, true}) {
-                double gptq = run(be, model, List.of(new Gptq(3, 12, 0.01, order, true, false, 8, Part.ALL))).get(1).kl();
+                double gptq = Loud.run(temp, be, model, List.of(new Gptq(3, 12, 0.01, order, true, false, 8, Part.ALL))).get(1).kl();
                 assertTrue(gptq < 0.8 * rtn, "act-order " + order + ": KL " + gptq + ", to nearest " + rtn);
             }
         }
@@ -232,8 +204,8 @@ final class TeqTest {
     @Test
     void awqBeatsRoundingToNearest() {
         try (Backend be = new CpuBackend(1)) {
-            Path model = outliers(be);
-            double rtn = run(be, model, List.of(new Rtn(3, 12))).get(1).kl(), awq = run(be, model, List.of(new Awq(3, 12, true, 8, Part.ALL))).get(1).kl();
+            Path model = Loud.write(temp, be, Tiny.LLAMA, 10);
+            double rtn = Loud.run(temp, be, model, List.of(new Rtn(3, 12))).get(1).kl(), awq = Loud.run(temp, be, model, List.of(new Awq(3, 12, true, 8, Part.ALL))).get(1).kl();
             System.out.printf("awq: KL %.4f, to nearest %.4f%n", awq, rtn);
             assertTrue(awq < 0.8 * rtn, "KL " + awq + ", to nearest " + rtn);
         }

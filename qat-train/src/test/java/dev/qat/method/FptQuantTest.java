@@ -1,0 +1,111 @@
+package dev.qat.method;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.qat.cpu.CpuBackend;
+import dev.qat.model.Probe;
+import dev.qat.model.Tiny;
+import dev.qat.ops.Backend;
+import dev.qat.ops.Philox;
+import dev.qat.tensor.Fail;
+import dev.qat.train.Part;
+import dev.qat.train.Run;
+import dev.qat.train.Runner;
+import dev.qat.train.Stage;
+import java.nio.file.Path;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/** Static ranges by p-norm search, their training together with scales, and that what is frozen is what was trained. */
+final class FptQuantTest {
+    private static final int[] IDS = {1, 7, 30, 2, 39, 7, 0, 11, 18, 5};
+
+    @TempDir
+    Path temp;
+
+    /** 20 × 0.55, 20 × 0.35, 20 × (−0.45) and one 2.0, in 4 bits. */
+    @ParameterizedTest
+    @CsvSource({"1, 0.78, 1.762857", "2, 1.86, 0.301192", "3, 1.86, 0.0256460", "4, 1.88, 0.00224055"})
+    void theRangeWithTheLeastError(double p, double c, double error) {
+        float[] x = new float[61];
+        for (int i = 0; i < 60; i++) x[i] = i < 20 ? 0.55f : i < 40 ? 0.35f : -0.45f;
+        x[60] = 2;
+        double found = StaticRange.threshold(x, 0, 61, 4, p);
+        assertEquals(c, found, 1e-6);
+        assertEquals(error, StaticRange.error(x, 0, 61, 4, p, found), 1e-5 * error + 1e-7);
+    }
+
+    private Path model(Backend be) {
+        return Loud.write(temp, be, Tiny.LLAMA_BIASED, 6);
+    }
+
+    private List<Runner.Row> run(Backend be, Path model, Stage stage) {
+        return Loud.run(temp, be, model, List.of(stage));
+    }
+
+    private static FptQuant stage(int steps, double rate, boolean scales) {
+        return new FptQuant("4-6-6", 3, steps, 8, rate, 0.05, scales, Part.ALL, true, false);
+    }
+
+    @Test
+    void trainingBringsItNearerAndScalesBringItNearerStill() {
+        try (Backend be = new CpuBackend(1)) {
+            Path model = model(be);
+            double start = run(be, model, stage(1, 1e-9, true)).getLast().kl(), ranges = run(be, model, stage(60, 2e-2, false)).getLast().kl();
+            double both = run(be, model, stage(60, 2e-2, true)).getLast().kl();
+            System.out.printf("static 4-6-6: KL %.4f as the search finds it, %.4f with ranges trained, %.4f with scales as well%n", start, ranges, both);
+            assertTrue(ranges < start, "ranges: " + ranges + " from " + start);
+            assertTrue(both < ranges, "scales too: " + both + " from " + ranges);
+        }
+    }
+
+    /** Stands in for a stage: looks at the model through the sites that train, then at what freezing leaves. */
+    private record Frozen(FptQuant stage) implements Stage {
+        static final class Done extends RuntimeException {
+            private static final long serialVersionUID = 1;
+        }
+
+        @Override
+        public void run(Run run) {
+            var memory = run.backend().memory();
+            FptQuant.Parts parts = stage.prepare(run);
+            int key = 0;
+            for (FptQuant.Scaled s : parts.scaled()) {
+                float[] tau = new float[s.pair().scales()];
+                for (int i = 0; i < tau.length; i++) tau[i] = (float) (0.3 * Philox.normal(6, i, key, 0));
+                memory.set(s.tau().value(), tau);
+                key++;
+            }
+            float[] trained = new Probe(run.backend(), run.student()).logits(IDS);
+            stage.freeze(run, parts);
+            float[] frozen = new Probe(run.backend(), run.student()).logits(IDS);
+            assertEquals(7 * run.student().blocks().size(), run.packed().size());
+            // a value that lies on the edge between two codes may fall to the other side
+            double most = 0;
+            for (int i = 0; i < frozen.length; i++) most = Math.max(most, Math.abs(frozen[i] - trained[i]));
+            assertEquals(0, most, 2e-2);
+            throw new Done();
+        }
+    }
+
+    @Test
+    void whatIsFrozenIsWhatWasTrained() {
+        try (Backend be = new CpuBackend(1)) {
+            Path model = model(be);
+            assertThrows(Frozen.Done.class, () -> run(be, model, new Frozen(new FptQuant("4-16-16", 3, 1, 8, 1e-3, 0, true, Part.ALL, true, false))));
+        }
+    }
+
+    @Test
+    void widthsThatItCannotTrainAreRefused() {
+        Fail f = assertThrows(Fail.class, () -> new FptQuant("16-8-8", 3, 1, 1, 1e-3, 0, true, Part.ALL, true, false));
+        assertEquals(Fail.USAGE, f.code());
+        assertArrayEquals(new float[] {1e-4f}, new float[] {StaticRange.step(new float[4], 0, 4, 4, 2)});
+    }
+}
