@@ -40,6 +40,7 @@ public final class CpuBackend implements Backend {
     private final Losses losses;
     private final Quantizers quantizers;
     private final Transforms transforms;
+    private final IntegerCache integers;
 
     /** @param threads size of the team; 0 takes every core of the machine */
     public CpuBackend(int threads) {
@@ -51,6 +52,7 @@ public final class CpuBackend implements Backend {
         losses = new Losses(team, products, moves);
         quantizers = new Quantizers(team);
         transforms = new Transforms(team, memory);
+        integers = new IntegerCache(team);
     }
 
     public int threads() {
@@ -176,6 +178,16 @@ public final class CpuBackend implements Backend {
     @Override
     public void cacheWrite(Tensor cache, Tensor x, Tensor positions) {
         attention.cacheWrite(cache, x, positions);
+    }
+
+    @Override
+    public void cachePack(Tensor codes, Tensor scales, Tensor x, Tensor positions, RowGrid grid) {
+        integers.pack(codes, scales, x, positions, grid);
+    }
+
+    @Override
+    public void cacheUnpack(Tensor y, Tensor codes, Tensor scales, Tensor lengths, RowGrid grid) {
+        integers.unpack(y, codes, scales, lengths, grid);
     }
 
     @Override

@@ -186,6 +186,16 @@ public final class ReferenceBackend implements Backend {
     }
 
     @Override
+    public void cachePack(Tensor codes, Tensor scales, Tensor x, Tensor positions, RowGrid grid) {
+        ReferenceCache.pack(codes, scales, x, positions, grid);
+    }
+
+    @Override
+    public void cacheUnpack(Tensor y, Tensor codes, Tensor scales, Tensor lengths, RowGrid grid) {
+        ReferenceCache.unpack(y, codes, scales, lengths, grid);
+    }
+
+    @Override
     public void swiglu(Tensor y, Tensor gate, Tensor up) {
         ReferenceLayers.swiglu(y, gate, up);
     }

@@ -214,6 +214,16 @@ public final class CudaBackend implements Backend {
     }
 
     @Override
+    public void cachePack(Tensor codes, Tensor scales, Tensor x, Tensor positions, RowGrid grid) {
+        quantizers.cachePack(codes, scales, x, positions, grid);
+    }
+
+    @Override
+    public void cacheUnpack(Tensor y, Tensor codes, Tensor scales, Tensor lengths, RowGrid grid) {
+        quantizers.cacheUnpack(y, codes, scales, lengths, grid);
+    }
+
+    @Override
     public void swiglu(Tensor y, Tensor gate, Tensor up) {
         elementwise.swiglu(y, gate, up);
     }

@@ -136,4 +136,20 @@ final class Quantizers {
         fp32(dx, dy);
         on.run("rowQuant", "rowQuantBack", flat(dy.size()), dx, dy, x, half(x), grid.window(), dy.size(), wideFlat(dx, dy, x));
     }
+
+    // ---- keys and values as integers ---------------------------------------------------------------------------------
+
+    void cachePack(Tensor codes, Tensor scales, Tensor x, Tensor positions, RowGrid grid) {
+        fp32(scales, x);
+        int C = toInt(x.cols());
+        on.run("cachePack", "cachePack", rows(x.rows(), C, BLOCK), codes, scales, x, positions, grid.bits(), grid.symmetric(), toInt(codes.dim(1)), C,
+                toInt(codes.cols()), wide(C, x));
+    }
+
+    void cacheUnpack(Tensor y, Tensor codes, Tensor scales, Tensor lengths, RowGrid grid) {
+        fp32(y, scales);
+        int C = toInt(y.cols());
+        on.run("cachePack", "cacheUnpack", rows(y.rows(), C, BLOCK), y, codes, scales, lengths, grid.bits(), grid.symmetric(), toInt(y.dim(1)), C,
+                toInt(codes.cols()), wide(C, y));
+    }
 }

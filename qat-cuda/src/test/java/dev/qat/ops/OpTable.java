@@ -15,6 +15,7 @@ import static dev.qat.ops.Size.sizes;
 import static dev.qat.ops.Special.named;
 
 import dev.qat.tensor.DType;
+import dev.qat.tensor.PackedWeight;
 import java.util.ArrayList;
 import java.util.List;
 
@@ -259,6 +260,15 @@ final class OpTable {
                 .depth(s -> s.at("G") * (1 << s.at("bits"))).straightThrough().inPlace("dw", "dy");
 
         for (boolean symmetric : new boolean[] {true, false}) {
+            List<Size> caches = sizes("B Tmax C bits", of(1, 1, 1, 2), of(3, 7, 5, 3), of(2, 33, 64, 4), of(5, 4, 67, 8), of(2, 3, 80, 16), of(4, 5, 40, 4));
+            int numbers = symmetric ? 1 : 2;
+            // one place per sequence, so that everything is written; IntegerCacheTest writes among others
+            put(row("cachePack", symmetric ? "symmetric" : "asymmetric", sizes("B C bits", of(1, 1, 2), of(3, 5, 3), of(2, 64, 4), of(5, 67, 8), of(2, 80, 16), of(4, 40, 4)), s -> List.of(
+                    new Arg.Out("codes", DType.I32, true, s.at("B"), 1, PackedWeight.wordsPerRow(s.at("C"), s.at("bits"))), out("scales", s.at("B"), 1, numbers).exact(),
+                    in("x", s.at("B"), s.at("C")), ints("positions", _ -> 0, s.at("B")), fixed("grid", new RowGrid(s.at("bits"), symmetric, false)))));
+            put(row("cacheUnpack", symmetric ? "symmetric" : "asymmetric", caches, s -> List.of(kept("y", s.at("B"), s.at("Tmax"), s.at("C")).exact(),
+                    ints("codes", i -> 0x9E3779B9 * (i + 1), s.at("B"), s.at("Tmax"), PackedWeight.wordsPerRow(s.at("C"), s.at("bits"))), in("scales", s.at("B"), s.at("Tmax"), numbers),
+                    ints("lengths", b -> b % 2 == 0 ? s.at("Tmax") : (s.at("Tmax") + 1) / 2, s.at("B")), fixed("grid", new RowGrid(s.at("bits"), symmetric, false))))).hides("y");
             for (boolean window : new boolean[] {true, false}) {
                 String variant = (symmetric ? "symmetric" : "asymmetric") + (window ? ", window" : "");
                 Row rowQuant = put(row("rowQuant", variant, sizes("N C bits", of(1, 1, 2), of(3, 5, 2), of(2, 16, 3), of(7, 33, 4), of(5, 127, 8), of(33, 80, 16)),

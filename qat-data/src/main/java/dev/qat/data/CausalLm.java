@@ -31,6 +31,11 @@ public interface CausalLm extends AutoCloseable {
          */
         void step(int[] ids, int[] positions, int[] sequence, int[] next, int[] best);
 
+        /** Bytes in which keys and values are kept; 0 where that is not known. */
+        default long cacheBytes() {
+            return 0;
+        }
+
         /** The same with the likeliest left out and all rows at one position. */
         default void step(int[] ids, int position, int[] sequence, int[] next) {
             int[] positions = new int[ids.length];

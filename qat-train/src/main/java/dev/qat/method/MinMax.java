@@ -58,8 +58,8 @@ final class MinMax {
             }
             if (bits.cache() != Widths.OFF) {
                 RowGrid grid = new RowGrid(bits.cache(), !asymmetric, window);
-                b.keySite.add((t, k) -> Ops.rowQuant(t, k, grid));
-                b.valueSite.add((t, v) -> Ops.rowQuant(t, v, grid));
+                b.keySite.add(new Site.Rows(grid));
+                b.valueSite.add(new Site.Rows(grid));
             }
         }
         return all;

@@ -1,5 +1,6 @@
 package dev.qat.model;
 
+import dev.qat.model.Cache.Store;
 import dev.qat.ops.Heads;
 import dev.qat.ops.Ops;
 import dev.qat.ops.Tape;
@@ -69,13 +70,38 @@ public final class Block {
     public Tensor decode(Tape t, Tensor x, Cache cache) {
         Tensor n = Ops.rmsnorm(t, x, gain1Site.through(t, norm1.value()), c.eps());
         Tensor qr = Ops.rope(t, headNorm(t, q.forward(t, n, null), qNorm), cache.table(), cache.positions());
-        Tensor kr = Ops.rope(t, headNorm(t, keySite.through(t, k.forward(t, n, null)), kNorm), cache.table(), cache.positions());
-        Tensor vr = valueSite.through(t, v.forward(t, n, null));
-        Tensor keys = cache.keys().get(index), values = cache.values().get(index), out = t.alloc("attention", qr.dims());
-        t.backend().cacheWrite(keys, kr, cache.positions());
-        t.backend().cacheWrite(values, vr, cache.positions());
-        t.backend().attentionCache(out, qr, keys, values, cache.lengths(), new Heads((int) x.rows(), (int) keys.dim(1), c.H(), c.K(), c.D()));
+        Tensor keys = keys(t, k.forward(t, n, null), cache), values = values(t, v.forward(t, n, null), cache), out = t.alloc("attention", qr.dims());
+        int capacity = (int) cache.keys().get(index).capacity();
+        t.backend().attentionCache(out, qr, keys, values, cache.lengths(), new Heads((int) x.rows(), capacity, c.H(), c.K(), c.D()));
         return mlp(t, o.forward(t, out, x));
+    }
+
+    /** Keeps new keys and gives all as attention reads them.   x (B, K·D) → (B, capacity, K·D) */
+    private Tensor keys(Tape t, Tensor x, Cache cache) {
+        if (cache.keys().get(index) instanceof Store.Integers store) {
+            Tensor all = integers(t, keySite.beforeLast(t, x), store, cache);
+            return Ops.rope(t, headNorm(t, all, kNorm), cache.table(), cache.places());
+        }
+        return plain(t, Ops.rope(t, headNorm(t, keySite.through(t, x), kNorm), cache.table(), cache.positions()), cache.keys(), cache);
+    }
+
+    private Tensor values(Tape t, Tensor x, Cache cache) {
+        if (cache.values().get(index) instanceof Store.Integers store) return integers(t, valueSite.beforeLast(t, x), store, cache);
+        return plain(t, valueSite.through(t, x), cache.values(), cache);
+    }
+
+    private Tensor plain(Tape t, Tensor x, List<Store> stores, Cache cache) {
+        Tensor rows = ((Store.Plain) stores.get(index)).rows();
+        t.backend().cacheWrite(rows, x, cache.positions());
+        return rows;
+    }
+
+    /** Rounds a new row and gives the whole cache as floats, which live as long as this block's turn. */
+    private static Tensor integers(Tape t, Tensor x, Store.Integers store, Cache cache) {
+        t.backend().cachePack(store.codes(), store.scales(), x, cache.positions(), store.grid());
+        Tensor all = t.alloc("cache", store.codes().dim(0), store.codes().dim(1), x.cols());
+        t.backend().cacheUnpack(all, store.codes(), store.scales(), cache.lengths(), store.grid());
+        return all;
     }
 
     private Tensor mlp(Tape t, Tensor a) {

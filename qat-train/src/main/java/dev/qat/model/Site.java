@@ -1,5 +1,7 @@
 package dev.qat.model;
 
+import dev.qat.ops.Ops;
+import dev.qat.ops.RowGrid;
 import dev.qat.ops.Tape;
 import dev.qat.tensor.Tensor;
 import java.util.ArrayList;
@@ -14,6 +16,14 @@ public final class Site {
     @FunctionalInterface
     public interface Function {
         Tensor apply(Tape t, Tensor x);
+    }
+
+    /** Min-max quantization of every row, whose whole numbers a decoder can keep in place of the values. */
+    public record Rows(RowGrid grid) implements Function {
+        @Override
+        public Tensor apply(Tape t, Tensor x) {
+            return Ops.rowQuant(t, x, grid);
+        }
     }
 
     private final List<Function> functions = new ArrayList<>();
@@ -42,6 +52,17 @@ public final class Site {
 
     public boolean isEmpty() {
         return functions.isEmpty();
+    }
+
+    /** The grid on which the last function rounds rows; null where it does something else, or there is none. */
+    public RowGrid rows() {
+        return !functions.isEmpty() && functions.getLast() instanceof Rows r ? r.grid : null;
+    }
+
+    /** x after every function but the last. */
+    Tensor beforeLast(Tape t, Tensor x) {
+        for (Function f : functions.subList(0, functions.size() - 1)) x = f.apply(t, x);
+        return x;
     }
 
     /** x after every function, in order. */

@@ -3,19 +3,24 @@ package dev.qat.train;
 import dev.qat.data.CausalLm;
 import dev.qat.model.Block;
 import dev.qat.model.Cache;
+import dev.qat.model.Cache.Store;
 import dev.qat.model.Model;
 import dev.qat.model.Positions;
+import dev.qat.model.Site;
 import dev.qat.ops.Backend;
 import dev.qat.ops.Ops;
+import dev.qat.ops.RowGrid;
 import dev.qat.ops.Sampling;
 import dev.qat.ops.Tape;
 import dev.qat.tensor.DType;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
+import dev.qat.tensor.PackedWeight;
 import dev.qat.tensor.Tensor;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.stream.Stream;
 
 /** The project's own model, with whatever is in its sites, as generation and evaluation see it. */
 public final class ModelLm implements CausalLm {
@@ -24,11 +29,18 @@ public final class ModelLm implements CausalLm {
 
     private final Model model;
     private final Backend backend;
+    private final boolean integers;
     private Scorer scorer;
 
     public ModelLm(Model model, Backend backend) {
+        this(model, backend, true);
+    }
+
+    /** @param integers whether keys and values that are rounded by the token are kept as whole numbers; else as floats of the same values */
+    public ModelLm(Model model, Backend backend, boolean integers) {
         this.model = model;
         this.backend = backend;
+        this.integers = integers;
     }
 
     @Override
@@ -111,13 +123,32 @@ public final class ModelLm implements CausalLm {
             keys = m.tensor("random keys", DType.I32, B, 2);
             next = m.tensor("next", DType.I32, B);
             best = m.tensor("best", DType.I32, B);
-            List<Tensor> k = new ArrayList<>(), v = new ArrayList<>();
-            for (int i = 0; i < model.config.layers(); i++) {
-                k.add(m.tensor("key cache", B, capacity, (long) model.config.K() * model.config.D()));
-                v.add(m.tensor("value cache", B, capacity, (long) model.config.K() * model.config.D()));
+            List<Store> k = new ArrayList<>(), v = new ArrayList<>();
+            for (Block b : model.blocks()) {
+                k.add(store("key cache", b.keySite));
+                v.add(store("value cache", b.valueSite));
             }
-            cache = new Cache(model.rope(), m.tensor("positions", DType.I32, B), m.tensor("lengths", DType.I32, B), k, v);
+            Tensor places = model.positions(B, capacity).positions();
+            cache = new Cache(model.rope(), m.tensor("positions", DType.I32, B), m.tensor("lengths", DType.I32, B), places, k, v);
             step = new Step(backend, "decoding", false, this::body);
+        }
+
+        private Store store(String name, Site site) {
+            Memory m = model.memory();
+            RowGrid grid = integers ? site.rows() : null;
+            long width = (long) model.config.K() * model.config.D();
+            if (grid == null) return new Store.Plain(m.tensor(name, B, capacity, width));
+            return new Store.Integers(m.tensor(name, DType.I32, B, capacity, PackedWeight.wordsPerRow(width, grid.bits())),
+                    m.tensor(name + " scales", B, capacity, grid.symmetric() ? 1 : 2), grid);
+        }
+
+        private Stream<Tensor> kept() {
+            return Stream.concat(cache.keys().stream(), cache.values().stream()).flatMap(s -> s.tensors().stream());
+        }
+
+        @Override
+        public long cacheBytes() {
+            return kept().mapToLong(Tensor::bytes).sum();
         }
 
         private void body(Tape t) {
@@ -152,9 +183,8 @@ public final class ModelLm implements CausalLm {
         public void close() {
             step.close();
             Memory m = model.memory();
-            for (Tensor t : List.of(ids, keys, next, best, cache.positions(), cache.lengths())) m.free(t.address);
-            for (Tensor t : cache.keys()) m.free(t.address);
-            for (Tensor t : cache.values()) m.free(t.address);
+            for (Tensor t : List.of(ids, keys, next, best, cache.positions(), cache.lengths(), cache.places())) m.free(t.address);
+            kept().forEach(t -> m.free(t.address));
         }
     }
 }

@@ -51,13 +51,13 @@ public final class Probe {
     /** The same through a KV cache, one token after the other.   (T, V) */
     float[] decodedLogits(int... ids) {
         ModelConfig c = model.config;
-        List<Tensor> keys = new ArrayList<>(), values = new ArrayList<>();
+        List<Cache.Store> keys = new ArrayList<>(), values = new ArrayList<>();
         for (int i = 0; i < c.layers(); i++) {
-            keys.add(memory.tensor("keys", 1, ids.length, (long) c.K() * c.D()));
-            values.add(memory.tensor("values", 1, ids.length, (long) c.K() * c.D()));
+            keys.add(new Cache.Store.Plain(memory.tensor("keys", 1, ids.length, (long) c.K() * c.D())));
+            values.add(new Cache.Store.Plain(memory.tensor("values", 1, ids.length, (long) c.K() * c.D())));
         }
         Tensor in = ints(0), out = memory.tensor("logits", 1, c.V());
-        Cache cache = new Cache(model.rope(), ints(0), ints(0), keys, values);
+        Cache cache = new Cache(model.rope(), ints(0), ints(0), null, keys, values);
         float[] all = new float[ids.length * c.V()];
         try (Step step = new Step(backend, "decoding", false, t -> decode(t, in, cache, out))) {
             for (int i = 0; i < ids.length; i++) {
