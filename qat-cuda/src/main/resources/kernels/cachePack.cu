@@ -7,7 +7,7 @@
 // x (B, C), y (B, Tmax, C) fp32   positions, lengths (B)      a position outside the cache is skipped
 // cachePack: one block per sequence, a thread makes a whole word, so nobody shares one. cacheUnpack: one block per row of the
 // cache, rows at and beyond a sequence's length are left alone. One rounding per operation (the last product and sum stay
-// apart): together the bits of rowQuant.
+// apart): together the bits of rowQuant, but for the sign of zeros.
 #include "common.cuh"
 
 extern "C" __global__ void __launch_bounds__(256) cachePack(unsigned* codes, float* scales, const float* x, const int* positions, int bits, int symmetric,

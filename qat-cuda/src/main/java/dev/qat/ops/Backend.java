@@ -113,7 +113,7 @@ public interface Backend extends AutoCloseable {
      */
     void cachePack(Tensor codes, Tensor scales, Tensor x, Tensor positions, RowGrid grid);
 
-    /** y[b, t] = what rowQuant made of the row packed there, bit for bit, for t < lengths_b; the rest of y stays.   y (B, Tmax, C)  lengths I32 (B) */
+    /** y[b, t] = what rowQuant makes of the row packed there (its −0 becomes 0), for t < lengths_b; the rest of y stays.   y (B, Tmax, C)  lengths I32 (B) */
     void cacheUnpack(Tensor y, Tensor codes, Tensor scales, Tensor lengths, RowGrid grid);
 
     /** y = silu(gate) · up, silu(g) = g / (1 + e^−g) */

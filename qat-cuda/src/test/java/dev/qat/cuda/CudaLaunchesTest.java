@@ -87,8 +87,9 @@ class CudaLaunchesTest {
         count("attentionBack", 2, () -> b.attentionBack(to(dx), to(dk), to(dv), delta, x, y, lse, x, k, k, heads));
         count("attentionCache", 1, () -> b.attentionCache(y.rows(0, 1), x.rows(0, 1), cache, cache, s.ints("lengths", 3, 4, 1), heads));
         count("cacheWrite", 1, () -> b.cacheWrite(cache, k.rows(0, 1), s.ints("at", 2, 3, 1)));
-        count("cachePack", 1, () -> b.cachePack(s.ints("codes", 2, 4, 3), s.empty("scales", 2, 4, 1), k.rows(0, 2), s.ints("at", 2, 3, 1), new RowGrid(4, true, false)));
-        count("cacheUnpack", 1, () -> b.cacheUnpack(cache, s.ints("codes", 2, 4, 3), s.empty("scales", 2, 4, 1), s.ints("lengths", 3, 4, 1), new RowGrid(4, true, false)));
+        Tensor codes = s.ints("codes", 0, 100, 1, 10, 2), scales = s.positive("scales", 1, 10, 1);
+        count("cachePack", 1, () -> b.cachePack(codes, scales, k.rows(0, 1), s.ints("at", 2, 3, 1), new RowGrid(4, true, false)));
+        count("cacheUnpack", 1, () -> b.cacheUnpack(cache, codes, scales, s.ints("lengths", 3, 4, 1), new RowGrid(4, true, false)));
         count("swiglu", 1, () -> b.swiglu(y, x, x));
         count("swigluBack", 1, () -> b.swigluBack(to(dx), to(y), x, x, x));
     }

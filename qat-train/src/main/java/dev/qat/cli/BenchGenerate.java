@@ -2,14 +2,19 @@ package dev.qat.cli;
 
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import dev.qat.data.CausalLm;
 import dev.qat.data.Generation;
 import dev.qat.data.HfModelDir;
 import dev.qat.data.SelfGenerator;
 import dev.qat.export.Exports;
 import dev.qat.export.Frozen;
 import dev.qat.export.LlamaCppLm;
+import dev.qat.model.Block;
 import dev.qat.model.Model;
+import dev.qat.model.Site;
 import dev.qat.ops.Backend;
+import dev.qat.ops.RowGrid;
+import dev.qat.ops.Sampling;
 import dev.qat.tensor.Fail;
 import dev.qat.train.Backends;
 import dev.qat.train.ModelLm;
@@ -41,6 +46,9 @@ final class BenchGenerate implements Callable<Integer> {
     @Option(names = "--threads", defaultValue = "0", description = "threads of either; 0 takes every core")
     private int threads;
 
+    @Option(names = "--kv-bits", defaultValue = "0", description = "also decode with keys and values rounded to so many bits: as whole numbers, and as floats of the same values")
+    private int kvBits;
+
     @Override
     public Integer call() throws Exception {
         if (batch < 1 || length < 2 || rounds < 1) throw Fail.usage("bench generate: --batch %d, --length %d, --rounds %d, expected at least 1, 2 and 1", batch, length, rounds);
@@ -48,10 +56,14 @@ final class BenchGenerate implements Callable<Integer> {
         Path folder = Files.createTempDirectory("qat-bench"), gguf = folder.resolve("model.gguf");
         try (HfModelDir source = HfModelDir.open(model); Frozen frozen = Exports.open(model); Backend backend = Backends.open("cpu", cores)) {
             Exports.of("gguf:f32", Exports.Options.DEFAULT).write(gguf, frozen);
-            ModelLm lm = new ModelLm(Model.load(source, backend.memory()), backend);
+            Model m = Model.load(source, backend.memory());
+            ModelLm lm = new ModelLm(m, backend);
+            ObjectNode line = new ObjectMapper().createObjectNode().put("threads", cores).put("batch", batch).put("length", length);
             try (LlamaCppLm llama = LlamaCppLm.open(gguf, cores); SelfGenerator many = generator(lm, batch, length); SelfGenerator one = generator(lm, 1, Math.min(length, 64))) {
-                print(cores, measure(llama, many, one));
+                report(line, measure(llama, many, one));
             }
+            if (kvBits > 0) integers(line, m, backend);
+            System.out.println(line);
         } finally {
             delete(gguf);
             delete(folder);
@@ -81,11 +93,30 @@ final class BenchGenerate implements Callable<Integer> {
         return tokens[0] / ((System.nanoTime() - start) * 1e-9);
     }
 
-    private void print(int cores, double[] speed) {
-        ObjectNode line = new ObjectMapper().createObjectNode().put("threads", cores).put("batch", batch).put("length", length);
+    private static void report(ObjectNode line, double[] speed) {
         line.put("tokens_per_second", Math.rint(speed[0])).put("one_sequence", Math.rint(speed[1])).put("llama_cpp_f32", Math.rint(speed[2]));
         line.put("ratio_to_llama_cpp", Math.rint(100 * speed[0] / speed[2]) / 100).put("ratio_to_one_sequence", Math.rint(100 * speed[0] / speed[1]) / 100);
-        System.out.println(line);
+    }
+
+    /** The same batch from a cache of whole numbers and from one of floats: bytes, and whether every token is the same. */
+    private void integers(ObjectNode line, Model m, Backend backend) {
+        for (Block b : m.blocks()) {
+            b.keySite.add(new Site.Rows(new RowGrid(kvBits, true, false)));
+            b.valueSite.add(new Site.Rows(new RowGrid(kvBits, true, false)));
+        }
+        int[][][] said = new int[2][][];
+        for (int i = 0; i < 2; i++) {
+            ModelLm lm = new ModelLm(m, backend, i == 1);
+            long start = System.nanoTime();
+            try (SelfGenerator g = generator(lm, batch, length)) {
+                said[i] = g.shard(0, _ -> {});
+            }
+            try (CausalLm.Decoder d = lm.decoder(batch, length, Sampling.GREEDY)) {
+                String kind = i == 0 ? "float" : "integer";
+                line.put(kind + "_cache_bytes", d.cacheBytes()).put(kind + "_cache_tokens_per_second", Math.rint((long) batch * length / ((System.nanoTime() - start) * 1e-9)));
+            }
+        }
+        line.put("kv_bits", kvBits).put("same_tokens", Arrays.deepEquals(said[0], said[1]));
     }
 
     private static void delete(Path p) throws IOException {

@@ -28,7 +28,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
                 "'qat VERB --help' says more about a verb."})
 public final class Main implements Callable<Integer> {
     /** Every verb: a {@code @Command} class that is {@code Callable<Integer>} or {@code Runnable}, with a plain constructor. */
-    private static final List<Class<?>> VERBS = List.of(Train.class, GenerateVerb.class, Export.class, Eval.class, Bench.class, PlanVerb.class, Status.class, Ls.class, Doctor.class);
+    private static final List<Class<?>> VERBS = List.of(Train.class, Sweep.class, GenerateVerb.class, Export.class, Eval.class, Bench.class, PlanVerb.class, Status.class, Ls.class, Doctor.class);
 
     @Spec
     private CommandSpec spec;

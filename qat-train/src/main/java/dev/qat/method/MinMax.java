@@ -2,6 +2,7 @@ package dev.qat.method;
 
 import dev.qat.model.Block;
 import dev.qat.model.Linear;
+import dev.qat.model.ModelConfig;
 import dev.qat.model.Site;
 import dev.qat.model.Slab;
 import dev.qat.ops.Ops;
@@ -15,6 +16,7 @@ import dev.qat.tensor.Tensor;
 import dev.qat.train.Run;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 
 /**
  * LLM-QAT's quantizers (arXiv 2305.17888 §2.2), which have no parameters: the largest |value| of each weight row (or group of
@@ -62,7 +64,14 @@ final class MinMax {
                 b.valueSite.add(new Site.Rows(grid));
             }
         }
+        if (bits.cache() != Widths.OFF) run.watch().say(saved(run.student().config, bits.cache(), asymmetric));
         return all;
+    }
+
+    /** What a decoder keeps of a token: whole numbers and a scale, for keys and for values of every layer. */
+    private static String saved(ModelConfig c, int bits, boolean asymmetric) {
+        long width = (long) c.K() * c.D(), plain = 2L * c.layers() * width * 4, whole = 2L * c.layers() * (PackedWeight.wordsPerRow(width, bits) * 4 + (asymmetric ? 8 : 4));
+        return String.format(Locale.ROOT, "KV cache: %d bytes a token at %d bits, %d in fp32: %.1f times smaller", whole, bits, plain, (double) plain / whole);
     }
 
     private void weights(Linear l, boolean window) {

@@ -2,14 +2,17 @@ package dev.qat.method;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
+import dev.qat.cli.RecipeReader;
+import dev.qat.cli.Variants;
 import dev.qat.cpu.CpuBackend;
-import dev.qat.cuda.Precision;
 import dev.qat.model.Shared;
 import dev.qat.ops.Backend;
 import dev.qat.train.Recipe;
 import dev.qat.train.Runner;
 import dev.qat.train.Runner.Row;
+import dev.qat.train.Stage;
 import dev.qat.train.Watch;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
@@ -22,12 +25,18 @@ final class LlmQatReferenceTest {
     Path temp;
 
     @Test
-    void roundedWithoutTrainingItIsAsBadAsInPyTorch() {
+    void roundedWithoutTrainingItIsAsBadAsInPyTorch() throws Exception {
         Path model = Shared.asset("stories3M"), text = Shared.asset("text/tinystories_head.txt");
         try (Backend backend = new CpuBackend(2)) {
-            Recipe r = new Recipe("reference", new Recipe.Source(model, Recipe.Init.LOAD), "cpu", Precision.FP32, false, 2, 1, temp,
-                    new Recipe.Data(List.of(text), List.of(), 4000, 256, 0, 0, 1, 0, 0), new Recipe.Eval(List.of(text), 160027, 256, 0, 8), Recipe.Save.DEFAULTS,
-                    Recipe.Checkpoint.DEFAULTS, "", List.of(new MinMaxRounding("4-8-4", -1, false)));
+            Path yaml = Files.writeString(temp.resolve("reference.yaml"), """
+                    name: reference
+                    model: {path: '%s'}
+                    output: '%s'
+                    data: {files: ['%s'], characters: 4000, length: 256}
+                    eval: {files: ['%s'], skip: 160027, length: 256}
+                    stages: [{method: min-max, bits: 4-8-4}]
+                    """.formatted(model, temp, text, text));
+            Recipe r = RecipeReader.read(yaml, List.of(), Recipe.class, new Variants(Stage.class, "method", Methods.all()));
             List<Row> rows = Runner.run(r, "", Map.of(), backend, Watch.NOBODY).rows();
             System.out.printf("stories3M at 4-8-4 without training: perplexity %.3f, KL %.4f (PyTorch 21.25, 0.864)%n", rows.get(1).perplexity(), rows.get(1).kl());
             assertEquals(9.358, rows.get(0).perplexity(), 0.001);

@@ -5,24 +5,27 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.qat.cli.RecipeReader;
+import dev.qat.cli.Variants;
 import dev.qat.cpu.CpuBackend;
-import dev.qat.cuda.Precision;
 import dev.qat.data.HfModelDir;
 import dev.qat.method.LlmQat.Distance;
 import dev.qat.ops.Backend;
 import dev.qat.tensor.Fail;
-import dev.qat.train.Part;
 import dev.qat.train.Recipe;
 import dev.qat.train.Runner;
 import dev.qat.train.Runner.Row;
-import dev.qat.train.Schedule;
 import dev.qat.train.Stage;
 import dev.qat.train.TinyModels;
 import dev.qat.train.Watch;
+import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.ValueLayout;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
@@ -49,19 +52,35 @@ final class LlmQatTest {
         backend.close();
     }
 
-    private static LlmQat training(String bits, Distance loss, boolean recompute) {
-        return new LlmQat(bits, -1, false, false, true, 4, 8, 1e-3, 0, 0.999, 1, Schedule.DEFAULTS, loss, 0, 0, 1, Part.ALL, true, recompute);
+    private static String training(String bits, Distance loss, boolean recompute) {
+        return "{method: llm-qat, bits: %s, epochs: 4, batch: 8, rate: 1e-3, loss: %s, recompute: %s}".formatted(bits, loss.name().toLowerCase(Locale.ROOT), recompute);
     }
 
-    private static Runner.Result run(String name, Stage... stages) {
-        Recipe r = new Recipe(name, new Recipe.Source(model, Recipe.Init.LOAD), "cpu", Precision.FP32, false, 2, 3, temp.resolve("runs"),
-                new Recipe.Data(List.of(), List.of(), 0, 32, 0, 64, 1, 0, 0), new Recipe.Eval(List.of(), 0, 32, 16, 8), Recipe.Save.DEFAULTS, Recipe.Checkpoint.DEFAULTS, Recipe.Recovery.DEFAULTS, Recipe.Observe.DEFAULTS, "", List.of(stages));
-        return Runner.run(r, "name: " + name + "\n", Map.of("qat", "test"), backend, Watch.NOBODY);
+    private static String rounding(String bits, int group, boolean asymmetric) {
+        return "{method: min-max, bits: %s, group: %d, asymmetric: %s}".formatted(bits, group, asymmetric);
+    }
+
+    private static Runner.Result run(String name, String... stages) {
+        try {
+            Path yaml = Files.writeString(temp.resolve(name + ".yaml"), """
+                    name: %s
+                    model: {path: '%s'}
+                    output: '%s'
+                    seed: 3
+                    data: {length: 32, samples: 64}
+                    eval: {length: 32, windows: 16}
+                    stages: [%s]
+                    """.formatted(name, model, temp.resolve("runs"), String.join(", ", stages)));
+            Recipe r = RecipeReader.read(yaml, List.of(), Recipe.class, new Variants(Stage.class, "method", Methods.all()));
+            return Runner.run(r, "name: " + name + "\n", Map.of("qat", "test"), backend, Watch.NOBODY);
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
     }
 
     @Test
     void trainingBringsTheModelNearerToFullPrecision() {
-        List<Row> rows = run("kl", new MinMaxRounding("3-8-4", -1, false), training("3-8-4", Distance.KL, false)).rows();
+        List<Row> rows = run("kl", rounding("3-8-4", -1, false), training("3-8-4", Distance.KL, false)).rows();
         assertEquals(List.of("fp", "min-max", "llm-qat"), rows.stream().map(Row::name).toList());
         assertTrue(rows.get(1).kl() > 0.02, "3 bits must hurt this model: " + rows);
         assertTrue(rows.get(2).kl() < 0.7 * rows.get(1).kl(), rows.toString());
@@ -71,7 +90,7 @@ final class LlmQatTest {
     @ParameterizedTest
     @EnumSource(value = Distance.class, names = {"CAKLD", "JS"})
     void soDoOtherDivergences(Distance loss) {
-        List<Row> rows = run(loss.name(), new MinMaxRounding("3-8-4", -1, false), training("3-8-4", loss, false)).rows();
+        List<Row> rows = run(loss.name(), rounding("3-8-4", -1, false), training("3-8-4", loss, false)).rows();
         assertTrue(rows.get(2).kl() < 0.8 * rows.get(1).kl(), rows.toString());
     }
 
@@ -90,24 +109,24 @@ final class LlmQatTest {
     }
 
     private static double kl(String bits) {
-        return run("kl-" + bits, new MinMaxRounding(bits, -1, false)).rows().getLast().kl();
+        return run("kl-" + bits, rounding(bits, -1, false)).rows().getLast().kl();
     }
 
     @Test
     void aTokensOffsetHelps() {
-        assertTrue(run("offset", new MinMaxRounding("32-4-4", -1, true)).rows().getLast().kl() < run("none", new MinMaxRounding("32-4-4", -1, false)).rows().getLast().kl());
+        assertTrue(run("offset", rounding("32-4-4", -1, true)).rows().getLast().kl() < run("none", rounding("32-4-4", -1, false)).rows().getLast().kl());
     }
 
     @Test
     void smallerGroupsHelp() {
-        assertTrue(run("groups", new MinMaxRounding("3-32-32", 16, false)).rows().getLast().kl() < run("rows", new MinMaxRounding("3-32-32", -1, false)).rows().getLast().kl());
+        assertTrue(run("groups", rounding("3-32-32", 16, false)).rows().getLast().kl() < run("rows", rounding("3-32-32", -1, false)).rows().getLast().kl());
     }
 
     /** What is written is what was judged: every weight is q / (s + 1e-6) with s from its own row, to the last bit but one. */
     @ParameterizedTest
     @ValueSource(strings = {"4-8-4", "8-8-8", "2-32-32"})
     void theWrittenWeightsAreTheFormulas(String bits) {
-        Path dir = run("written-" + bits, new MinMaxRounding(bits, -1, false)).directory().resolve("model");
+        Path dir = run("written-" + bits, rounding(bits, -1, false)).directory().resolve("model");
         String name = "model.layers.1.mlp.down_proj.weight";
         float[] master = read(model, name), written = read(dir, name);
         int cols = 128, top = (1 << Widths.of(bits).weights() - 1) - 1;

@@ -1,0 +1,138 @@
+package dev.qat.cli;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import dev.qat.data.AtomicFile;
+import dev.qat.ops.Backend;
+import dev.qat.tensor.Fail;
+import dev.qat.train.Backends;
+import dev.qat.train.Recipe;
+import dev.qat.train.Runner;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+import java.util.concurrent.Callable;
+import org.apache.commons.math3.stat.descriptive.SummaryStatistics;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Parameters;
+import picocli.CommandLine.ParentCommand;
+
+/** Runs one recipe in many variants and lays the results out as a table: a row and a column for every variant, mean ± standard deviation over seeds. */
+@Command(name = "sweep", versionProvider = Main.Version.class, mixinStandardHelpOptions = true, description = {
+    "Run a recipe in variants, rows by columns by seeds, and print one table. Run it again to go on: what is finished is not run twice."})
+final class Sweep implements Callable<Integer> {
+    /**
+     * @param recipe the recipe to vary, beside this file  @param start the stage shown before the columns, such as rtn; empty for none
+     * @param seeds  of every cell
+     */
+    record Plan(String name, Path recipe, String start, Path output, List<Long> seeds, List<Variant> rows, List<Variant> columns) {
+        static final Plan DEFAULTS = new Plan(null, null, "", Path.of("runs"), List.of(1L), null, null);
+
+        Plan {
+            if (seeds.isEmpty() || rows != null && rows.isEmpty() || columns != null && columns.isEmpty()) throw Fail.usage("seeds, rows and columns need at least one element each");
+        }
+
+        Path directory() {
+            return output.resolve(name);
+        }
+    }
+
+    /** @param set overrides of the recipe, such as stages.llm-qat.bits=4-8-4 */
+    record Variant(String name, List<String> set) {
+        static final Variant DEFAULTS = new Variant(null, List.of());
+    }
+
+    /** What one stage came to, over the seeds. */
+    private record Cell(SummaryStatistics perplexity, SummaryStatistics kl) {
+        Cell() {
+            this(new SummaryStatistics(), new SummaryStatistics());
+        }
+
+        void add(JsonNode stage) {
+            perplexity.addValue(stage.get("perplexity").asDouble());
+            kl.addValue(stage.get("kl").asDouble());
+        }
+
+        String text() {
+            String spread = perplexity.getN() > 1 && perplexity.getStandardDeviation() > 0 ? String.format(Locale.ROOT, " ± %.3f", perplexity.getStandardDeviation()) : "";
+            return String.format(Locale.ROOT, "%.3f%s (%.3f)", perplexity.getMean(), spread, kl.getMean());
+        }
+    }
+
+    private static final ObjectMapper JSON = new ObjectMapper();
+
+    @ParentCommand
+    private Main main;
+
+    @Parameters(index = "0", paramLabel = "SWEEP", description = "A YAML file, such as examples/sweeps/llm-qat.yaml.")
+    private Path file;
+
+    @Parameters(index = "1..*", paramLabel = "KEY=VALUE", description = "Overrides of the sweep, such as seeds=[1] or output=DIR; recipe.KEY=VALUE overrides its recipe everywhere.")
+    private List<String> words = List.of();
+
+    @Override
+    public Integer call() {
+        List<String> own = words.stream().filter(w -> !w.startsWith("recipe.")).toList(), everywhere = words.stream().filter(w -> w.startsWith("recipe.")).map(w -> w.substring("recipe.".length())).toList();
+        Plan plan = RecipeReader.read(file, own, Plan.class);
+        String table = table(plan, everywhere);
+        System.out.println();
+        System.out.print(table);
+        AtomicFile.write(plan.directory().resolve("table.md"), table);
+        return 0;
+    }
+
+    /** GitHub's markup; a cell is the mean perplexity ± its standard deviation, and in brackets the mean KL from full precision. */
+    private String table(Plan plan, List<String> everywhere) {
+        StringBuilder out = new StringBuilder("| " + plan.name);
+        if (!plan.start.isEmpty()) out.append(" | ").append(plan.start);
+        for (Variant c : plan.columns) out.append(" | ").append(c.name);
+        out.append(" |\n|---|").append("---:|".repeat(plan.columns.size() + (plan.start.isEmpty() ? 0 : 1))).append('\n');
+        for (Variant row : plan.rows) {
+            List<Cell> cells = new ArrayList<>();
+            Cell start = new Cell();
+            for (Variant column : plan.columns) {
+                Cell cell = new Cell();
+                for (long seed : plan.seeds) {
+                    JsonNode stages = run(plan, row, column, seed, everywhere).path("stages");
+                    cell.add(stages.get(stages.size() - 1));
+                    for (JsonNode s : stages) if (s.path("name").asText().equals(plan.start)) start.add(s);
+                }
+                cells.add(cell);
+            }
+            if (!plan.start.isEmpty()) {
+                if (start.perplexity.getN() == 0) throw Fail.usage("%s: start = %s, but no stage of %s has that name", file, plan.start, plan.recipe);
+                cells.addFirst(start);
+            }
+            out.append("| ").append(row.name);
+            for (Cell c : cells) out.append(" | ").append(c.text());
+            out.append(" |\n");
+        }
+        return out.toString();
+    }
+
+    /** The result of one variant: from its directory where it was run before with the same recipe, else by running it. */
+    private JsonNode run(Plan plan, Variant row, Variant column, long seed, List<String> everywhere) {
+        List<String> set = new ArrayList<>(row.set);
+        set.addAll(column.set);
+        set.addAll(everywhere);
+        set.addAll(List.of("name=%s-%s-%d".formatted(row.name, column.name, seed).replaceAll("[^\\w.=-]", "-"), "output=" + plan.directory(), "seed=" + seed));
+        Path recipe = plan.recipe.isAbsolute() || Files.exists(plan.recipe) ? plan.recipe : file.toAbsolutePath().resolveSibling(plan.recipe);
+        Recipe r = RecipeReader.read(recipe, set, Recipe.class, Train.STAGES);
+        String rendered = RecipeReader.render(r, Train.STAGES);
+        Path result = r.directory().resolve("result.json"), made = r.directory().resolve("recipe.yaml");
+        try {
+            if (!Files.exists(result) || !Files.exists(made) || !Files.readString(made).equals(rendered)) {
+                System.err.printf("%s, %s, seed %d%n", row.name, column.name, seed);
+                try (Backend backend = Backends.open(r, System.err::println)) {
+                    Runner.run(r, rendered, Train.versions(backend), backend, new Screen(), main.stop().heed());
+                }
+            }
+            return JSON.readTree(result.toFile());
+        } catch (IOException e) {
+            throw Fail.io(e, "%s: cannot read: %s. Remove the folder and run the sweep again.", result, e.getMessage());
+        }
+    }
+}

@@ -1,0 +1,62 @@
+package dev.qat.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.qat.cpu.CpuBackend;
+import dev.qat.ops.Backend;
+import dev.qat.tensor.Fail;
+import dev.qat.train.TinyModels;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** A small table of runs, made once and not again. */
+final class SweepTest {
+    @TempDir
+    Path temp;
+
+    @Test
+    void aTableOfRowsColumnsAndSeeds() throws Exception {
+        try (Backend backend = new CpuBackend(1)) {
+            TinyModels.write(temp.resolve("model"), backend, 7);
+        }
+        Files.writeString(temp.resolve("base.yaml"), """
+                name: base
+                model: {path: '%s'}
+                backend: cpu
+                threads: 1
+                data: {length: 16, samples: 8}
+                eval: {length: 16, windows: 4}
+                stages:
+                  - {method: min-max, bits: 4-8-4}
+                  - {method: llm-qat, bits: 4-8-4, batch: 4, rate: 1e-4}
+                """.formatted(temp.resolve("model")));
+        Path sweep = Files.writeString(temp.resolve("sweep.yaml"), """
+                name: small
+                recipe: base.yaml
+                start: min-max
+                output: '%s'
+                seeds: [1, 2]
+                rows:
+                  - {name: 4-8-4}
+                  - {name: 3-8-4, set: [stages.min-max.bits=3-8-4, stages.llm-qat.bits=3-8-4]}
+                columns:
+                  - {name: one pass}
+                  - {name: two, set: [stages.llm-qat.epochs=2]}
+                """.formatted(temp));
+        assertEquals(0, Main.run("sweep", sweep.toString()));
+        List<String> table = Files.readAllLines(temp.resolve("small/table.md"));
+        assertEquals("| small | min-max | one pass | two |", table.get(0));
+        assertTrue(table.get(2).matches("\\| 4-8-4 (\\| \\d+\\.\\d{3} ± \\d+\\.\\d{3} \\(\\d\\.\\d{3}\\) ){3}\\|"), table.get(2));
+        assertTrue(table.get(3).startsWith("| 3-8-4 |"));
+        Path one = temp.resolve("small/3-8-4-two-2/result.json");
+        var before = Files.getLastModifiedTime(one);
+        assertEquals(0, Main.run("sweep", sweep.toString()));
+        assertEquals(before, Files.getLastModifiedTime(one), "what is finished is not run twice");
+        assertEquals(table, Files.readAllLines(temp.resolve("small/table.md")));
+        assertEquals(Fail.USAGE, Main.run("sweep", sweep.toString(), "start=rtn"));
+    }
+}
