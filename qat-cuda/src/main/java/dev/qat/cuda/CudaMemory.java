@@ -4,12 +4,15 @@ import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 
 /** A device's memory as tensors see it. Small writes return at once (see {@link Staging}); reads wait for what was asked before. */
 final class CudaMemory implements Memory, AutoCloseable {
     private final Device device;
     private final Staging staging;
+    private final Map<Long, MemorySegment> pinned = new HashMap<>();
     /** While a step is being captured: its writes would be lost, since a replay repeats only what the device does. */
     private boolean capturing;
 
@@ -30,9 +33,23 @@ final class CudaMemory implements Memory, AutoCloseable {
         }
     }
 
+    /** Pinned: one address for host and device. */
     @Override
-    public void free(long address) {
-        device.free(address);
+    public synchronized long allocateOnHost(String owner, long bytes) {
+        MemorySegment p = device.pinned(owner, bytes);
+        pinned.put(p.address(), p);
+        return p.address();
+    }
+
+    @Override
+    public synchronized void free(long address) {
+        MemorySegment p = pinned.remove(address);
+        if (p == null) {
+            device.free(address);
+            return;
+        }
+        device.sync();
+        device.unpin(p);
     }
 
     @Override

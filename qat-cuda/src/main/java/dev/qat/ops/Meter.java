@@ -84,7 +84,7 @@ public final class Meter implements InvocationHandler {
         }
         double seconds = behind == null ? 0 : (System.nanoTime() - start) * 1e-9;
         Cost before = costs.getOrDefault(op.getName(), new Cost(0, 0, 0, 0));
-        costs.put(op.getName(), before.plus(flop(op.getName(), args), bytes(args), seconds));
+        costs.put(op.getName(), before.plus(flop(op.getName(), args), bytes(op.getName(), args), seconds));
         return null;
     }
 
@@ -124,9 +124,9 @@ public final class Meter implements InvocationHandler {
         return ((Grad) grad).wanted() ? 1 : 0;
     }
 
-    /** Every tensor an op names is read or written once; a gradient that is added to, twice. */
-    static double bytes(Object[] args) {
-        double sum = 0;
+    /** Every tensor an op names is read or written once; a gradient that is added to and what an optimizer updates, twice. */
+    static double bytes(String op, Object[] args) {
+        double sum = op.equals("adamw") ? ((Tensor) args[0]).bytes() + ((Tensor) args[2]).bytes() + ((Tensor) args[3]).bytes() : 0;
         for (Object a : args) {
             sum += switch (a) {
                 case Tensor t -> t.bytes();

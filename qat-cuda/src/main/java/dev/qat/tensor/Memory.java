@@ -10,6 +10,14 @@ public interface Memory {
 
     void free(long address);
 
+    /**
+     * The same on the host, where the device's kernels reach it across the bus: for what is touched once a step and would crowd
+     * the device. A host's own memory makes no difference.
+     */
+    default long allocateOnHost(String owner, long bytes) {
+        return allocate(owner, bytes);
+    }
+
     /** Who holds what, in order of allocation. */
     java.util.List<Slab> slabs();
 

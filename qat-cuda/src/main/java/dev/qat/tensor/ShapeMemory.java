@@ -3,10 +3,14 @@ package dev.qat.tensor;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
 
 /** Memory that is only counted: addresses without anything behind them, for plans made without touching a device. */
 public final class ShapeMemory implements Memory {
     private final List<Slab> slabs = new ArrayList<>();
+    private final List<Slab> onHost = new ArrayList<>();
+    private final Map<String, Long> hostPeak = new TreeMap<>();
     private final long align;
     private long next;
     private long live, peak;
@@ -32,7 +36,22 @@ public final class ShapeMemory implements Memory {
     }
 
     @Override
+    public long allocateOnHost(String owner, long bytes) {
+        long address = next;
+        next += (bytes + align - 1) / align * align;
+        onHost.add(new Slab(owner, address, bytes));
+        hostPeak.merge(owner, bytes, Math::max);
+        return address;
+    }
+
+    /** The most bytes of the host that every owner had. */
+    public Map<String, Long> hostPeak() {
+        return hostPeak;
+    }
+
+    @Override
     public void free(long address) {
+        if (onHost.removeIf(s -> s.address() == address)) return;
         Slab gone = slabs.stream().filter(s -> s.address() == address).findFirst()
                 .orElseThrow(() -> Fail.internal("freed an address that was not allocated: %x", address));
         keepPeak();

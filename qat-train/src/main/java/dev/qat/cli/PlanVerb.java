@@ -2,15 +2,18 @@ package dev.qat.cli;
 
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import dev.qat.cuda.CudaBackend;
 import dev.qat.cuda.Precision;
 import dev.qat.tensor.DType;
 import dev.qat.train.Plan;
 import dev.qat.train.Planner;
 import dev.qat.train.Recipe;
+import dev.qat.train.Roofline;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.Callable;
+import java.util.stream.Stream;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
@@ -31,7 +34,8 @@ final class PlanVerb implements Callable<Integer> {
     @Override
     public Integer call() throws Exception {
         Recipe r = RecipeReader.read(recipe, overrides, Recipe.class, Train.STAGES);
-        Plan plan = Planner.plan(r, r.backend().equals("cuda") && r.precision() == Precision.BF16 ? DType.BF16 : DType.F32);
+        boolean cuda = r.backend().equals("cuda");
+        Plan plan = Planner.plan(r, cuda && r.precision() == Precision.BF16 ? DType.BF16 : DType.F32, cuda ? CudaBackend.HELD : 0);
         if (json) printJson(plan);
         else print(plan);
         return 0;
@@ -54,6 +58,12 @@ final class PlanVerb implements Callable<Integer> {
                     Format.bytes(p.cost().arenaBytes()), Format.count(parts.stream().mapToDouble(Plan.Part::flop).sum()));
         });
         work.print(System.out);
+        System.out.printf("%nHours on a device (%s)%n", Roofline.assumed());
+        Table hours = new Table(Stream.concat(Stream.of(Table.text("loop")), Stream.of(Roofline.Card.values()).map(c -> Table.number(c.title))).toArray(Table.Column[]::new));
+        for (String stage : loops.keySet()) {
+            hours.row(Stream.concat(Stream.of(stage), Stream.of(Roofline.Card.values()).map(c -> "%.2f".formatted(Roofline.hours(plan, c).get(stage)))).toArray());
+        }
+        hours.print(System.out);
     }
 
     private static void printJson(Plan plan) {
@@ -70,6 +80,11 @@ final class PlanVerb implements Callable<Integer> {
         ObjectNode ops = out.putObject("ops");
         for (Map.Entry<String, dev.qat.ops.Meter.Cost> e : plan.ops().entrySet()) {
             ops.putObject(e.getKey()).put("calls", e.getValue().calls()).put("flop", e.getValue().flop()).put("bytes", e.getValue().bytes());
+        }
+        ObjectNode cards = out.putObject("hours").put("assumed", Roofline.assumed());
+        for (Roofline.Card c : Roofline.Card.values()) {
+            ObjectNode hours = cards.putObject(c.name());
+            Roofline.hours(plan, c).forEach(hours::put);
         }
         System.out.println(out);
     }

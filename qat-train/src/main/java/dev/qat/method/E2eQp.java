@@ -20,11 +20,13 @@ import java.util.List;
  * @param loss    cross-entropy on the text as in the paper, or distill: KL to the full-precision model, which keeps the
  *                model's behaviour instead of adapting it to the text
  * @param hard    weight of the cross-entropy that is added to a distillation
+ * @param recompute drops each block's activations and computes them again for the gradient: less memory, a third more work
+ * @param offload keeps the optimizer's moments on the host: less device memory, more time per update
  * @param windows the windows to train on: all, the user's text, or the model's own samples
  */
 public record E2eQp(int epochs, int batch, double rate, double maxNorm, double warmup, EndToEnd.Loss loss, double hard, Part windows, boolean shuffle,
-                    boolean recompute) implements Stage {
-    public static final E2eQp DEFAULTS = new E2eQp(1, 8, 0, 0.3, 0, EndToEnd.Loss.CROSS_ENTROPY, 0, Part.ALL, false, false);
+                    boolean recompute, boolean offload) implements Stage {
+    public static final E2eQp DEFAULTS = new E2eQp(1, 8, 0, 0.3, 0, EndToEnd.Loss.CROSS_ENTROPY, 0, Part.ALL, false, false, false);
 
     public E2eQp {
         Positive.check("epochs", epochs);
@@ -43,7 +45,7 @@ public record E2eQp(int epochs, int batch, double rate, double maxNorm, double w
         int bits = run.packed().values().stream().mapToInt(PackedWeight::bits).min().orElseThrow();
         double peak = rate > 0 ? rate : bits == 2 ? 2e-5 : 1e-5;
         EndToEnd.train(run, "e2e-qp", List.of(new AdamW.Group(steps, peak, 0)), new EndToEnd.Config(epochs, batch,
-                new Schedule(Schedule.Shape.COSINE, warmup, 0), peak, new AdamW.Config(0.9, 0.999, 1e-8, maxNorm), loss,
+                new Schedule(Schedule.Shape.COSINE, warmup, 0), peak, new AdamW.Config(0.9, 0.999, 1e-8, maxNorm, offload), loss,
                 new Divergence(false, 0, (float) hard, 1), windows, shuffle, recompute));
     }
 }

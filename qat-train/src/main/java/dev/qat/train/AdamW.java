@@ -19,8 +19,15 @@ public final class AdamW implements AutoCloseable {
     /** Parameters that train at one rate. */
     public record Group(List<Param> params, double rate, double decay) {}
 
-    /** @param maxNorm gradients are scaled down to this global norm; 0 for never */
-    public record Config(double beta1, double beta2, double eps, double maxNorm) {
+    /**
+     * @param maxNorm gradients are scaled down to this global norm; 0 for never
+     * @param onHost  keeps both moments on the host, where the update reads and writes them across the bus
+     */
+    public record Config(double beta1, double beta2, double eps, double maxNorm, boolean onHost) {
+        public Config(double beta1, double beta2, double eps, double maxNorm) {
+            this(beta1, beta2, eps, maxNorm, false);
+        }
+
         public static final Config DEFAULTS = new Config(0.9, 0.999, 1e-8, 0);
     }
 
@@ -50,8 +57,8 @@ public final class AdamW implements AutoCloseable {
         }
         long total = neighbours.stream().mapToLong(AdamW::span).sum();
         grads = memory.tensor("gradients", total);
-        means = memory.tensor("first moments", total);
-        squares = memory.tensor("second moments", total);
+        means = moments("first moments", total);
+        squares = moments("second moments", total);
         norm = memory.tensor("gradient norm", 1);
         for (Tensor t : List.of(grads, means, squares)) backend.fill(t, 0);
         long at = 0;
@@ -59,6 +66,10 @@ public final class AdamW implements AutoCloseable {
             adopt(owners.get(i), neighbours.get(i), at);
             at += span(neighbours.get(i));
         }
+    }
+
+    private Tensor moments(String name, long total) {
+        return new Tensor(name, DType.F32, config.onHost ? memory.allocateOnHost(name, 4 * total) : memory.allocate(name, 4 * total), total);
     }
 
     private void adopt(Group group, List<Param> run, long at) {
@@ -98,6 +109,11 @@ public final class AdamW implements AutoCloseable {
         long at = p.value().address;
         return memory.slabs().stream().filter(s -> s.address() <= at && at < s.address() + s.bytes()).findFirst()
                 .orElseThrow(() -> Fail.internal("%s lies in no allocation", p.name())).address();
+    }
+
+    /** Bytes that an update moves over the bus: both moments, there and back, where they lie on the host. */
+    long busBytes() {
+        return config.onHost ? 2 * (means.bytes() + squares.bytes()) : 0;
     }
 
     public long trainable() {

@@ -115,7 +115,7 @@ public final class Chain implements AutoCloseable {
             if (keep) t.backend().copy(x, y);
         })) {
             if (run.plan() != null) {
-                run.plan().add("block forward", block.index, batches, x.rows(), forward.cost());
+                run.plan().add("block forward", block.index, batches, x.rows(), forward.cost(), (keep ? 2 : 1) * x.bytes());
                 return;
             }
             for (int i = 0; i < batches; i++) {

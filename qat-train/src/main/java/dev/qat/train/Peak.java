@@ -20,13 +20,14 @@ public final class Peak implements AutoCloseable {
     Peak(Backend backend) {
         this.backend = backend;
         Memory m = backend.memory();
-        a = m.tensor("a", SIZE, SIZE);
-        b = m.tensor("b", SIZE, SIZE);
+        a = m.tensor("a", backend.operand(), SIZE, SIZE);
+        b = m.tensor("b", backend.operand(), SIZE, SIZE);
         y = m.tensor("y", SIZE, SIZE);
         Tensor key = m.tensor("key", DType.I32, 4);
         m.set(key, 1, 2, 3, 4);
-        backend.uniform(a, key);
-        backend.uniform(b, key);
+        backend.uniform(y, key);
+        backend.copy(a, y);
+        backend.copy(b, y);
         m.free(key.address);
         for (int i = 0; i < WARMUP; i++) seconds();
     }

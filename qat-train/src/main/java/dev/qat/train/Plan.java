@@ -10,8 +10,8 @@ import java.util.TreeMap;
 
 /** What a run will need, found by running each of its steps once on shapes: memory by owner, operations and bytes. */
 public final class Plan {
-    /** One loop of a stage: {@code steps} times the cost of one step. */
-    public record Part(String stage, int block, long steps, long tokens, Step.Cost cost) {
+    /** One loop of a stage: {@code steps} times the cost of one step, of which {@code bus} bytes go from or to the host. */
+    public record Part(String stage, int block, long steps, long tokens, Step.Cost cost, long bus) {
         public double flop() {
             return steps * cost.flop();
         }
@@ -26,8 +26,8 @@ public final class Plan {
     private List<Slab> slabs = List.of();
     private long peak, parameters;
 
-    void add(String stage, int block, long steps, long tokens, Step.Cost cost) {
-        parts.add(new Part(stage, block, steps, tokens, cost));
+    void add(String stage, int block, long steps, long tokens, Step.Cost cost, long bus) {
+        parts.add(new Part(stage, block, steps, tokens, cost, bus));
     }
 
     /** Memory on the host, outside the device. */

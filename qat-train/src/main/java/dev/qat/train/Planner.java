@@ -14,11 +14,18 @@ import dev.qat.tensor.ShapeMemory;
 public final class Planner {
     private Planner() {}
 
+    /** For a device whose products read {@code operand}. */
     public static Plan plan(Recipe recipe, DType operand) {
+        return plan(recipe, operand, 0);
+    }
+
+    /** @param workspace bytes of its memory that the device's backend has for itself */
+    public static Plan plan(Recipe recipe, DType operand, long workspace) {
         try (Start start = Start.open(recipe.model().path(), false)) {
             HfModelDir source = start.dir();
             ModelConfig config = start.config();
             ShapeMemory memory = new ShapeMemory(64);
+            if (workspace > 0) memory.allocate("workspace", workspace);
             Backend backend = Meter.shape(operand, memory).backend();
             boolean scratch = recipe.model().init() == Recipe.Init.RANDOM;
             Model student = scratch ? new Model(config, memory) : Model.open(config, Model.Source.NOTHING, memory, operand);
@@ -36,6 +43,7 @@ public final class Planner {
                 judge.judge(false);
             }
             Target.of(recipe.target()).check(run.packed().values(), source, config);
+            memory.hostPeak().forEach(plan::host);
             plan.done(memory.peakSlabs(), memory.peak(), config.parameters());
             return plan;
         }

@@ -18,6 +18,7 @@ final class Trainer {
     private final Schedule schedule;
     private final double rate;
     private final AdamW adam;
+    private long fed;
     private double first = Double.NaN, last = Double.NaN;
     /** How often this loop was begun again at a lower rate. */
     private int attempt;
@@ -30,6 +31,12 @@ final class Trainer {
         this.adam = adam;
     }
 
+    /** Says how many bytes of the host a step is fed with, for plans. */
+    Trainer fed(long bytes) {
+        fed = bytes;
+        return this;
+    }
+
     /**
      * Runs {@code step} {@code total} times.
      *
@@ -38,7 +45,7 @@ final class Trainer {
      */
     void loop(Watch.Job job, long before, long total, LongConsumer feed, Step step, Tensor loss, double scale, long tokens) {
         if (run.plan() != null) {
-            run.plan().add(name.stage, name.block, total, tokens, step.cost());
+            run.plan().add(name.stage, name.block, total, tokens, step.cost(), fed + adam.busBytes());
             return;
         }
         Memory memory = run.backend().memory();

@@ -36,7 +36,7 @@ final class CudaRunTest {
                 new Recipe.Data(List.of(), List.of(), 0, 16, 0, 20, 0, 1, 0), new Recipe.Eval(List.of(), 0, 16, 4, 4), Recipe.Save.DEFAULTS,
                 Recipe.Checkpoint.DEFAULTS, Recipe.Recovery.DEFAULTS, Recipe.Observe.DEFAULTS, "",
                 List.of(new Rtn(2, 32), new BlockAp(2, 32, 2, 2, 3e-4, 3e-4, 0.05, Part.ALL, true),
-                        new E2eQp(10, 10, 1e-4, 0.3, 0, EndToEnd.Loss.DISTILL, 0, Part.ALL, true, false)));
+                        new E2eQp(10, 10, 1e-4, 0.3, 0, EndToEnd.Loss.DISTILL, 0, Part.ALL, true, false, false)));
         Runner.Result result = Runner.run(r, "", Map.of(), backend, Watch.NOBODY);
         List<JsonNode> steps = new ArrayList<>();
         for (String line : Files.readAllLines(result.directory().resolve("metrics.jsonl"))) steps.add(new ObjectMapper().readTree(line));

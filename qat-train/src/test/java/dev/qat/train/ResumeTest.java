@@ -80,7 +80,7 @@ final class ResumeTest {
         return new Recipe("tiny", new Recipe.Source(temp.resolve("model"), Recipe.Init.LOAD), "cpu", Precision.FP32, false, 2, 3, temp.resolve(output),
                 new Recipe.Data(List.of(), List.of(), 0, 16, 0, 80, 1, 0, 0), new Recipe.Eval(List.of(), 0, 16, 4, 4), Recipe.Save.DEFAULTS, checkpoint, Recipe.Recovery.DEFAULTS, Recipe.Observe.DEFAULTS, "",
                 List.of(new Rtn(2, 32), new BlockAp(2, 32, 2, 8, 3e-3, 3e-3, 0.05, Part.ALL, true),
-                        new E2eQp(epochs, 8, 1e-3, 0.3, 0, EndToEnd.Loss.DISTILL, 0, Part.ALL, true, false)));
+                        new E2eQp(epochs, 8, 1e-3, 0.3, 0, EndToEnd.Loss.DISTILL, 0, Part.ALL, true, false, false)));
     }
 
     private static final Recipe.Checkpoint OFTEN = new Recipe.Checkpoint(0, 3, 2, Recipe.Resume.AUTO);

@@ -48,7 +48,7 @@ final class RunnerTest {
                 new Recipe.Data(List.of(), List.of(), 0, 32, 0, 64, 1, 0, 0), new Recipe.Eval(List.of(), 0, 32, 16, 8), Recipe.Save.DEFAULTS,
                 Recipe.Checkpoint.DEFAULTS, Recipe.Recovery.DEFAULTS, Recipe.Observe.DEFAULTS, "",
                 List.of(new Rtn(2, 32), new BlockAp(2, 32, 4, 4, 3e-3, 3e-3, 0.05, Part.ALL, true),
-                        new E2eQp(4, 8, 1e-3, 0.3, 0, EndToEnd.Loss.DISTILL, 0, Part.ALL, true, false)));
+                        new E2eQp(4, 8, 1e-3, 0.3, 0, EndToEnd.Loss.DISTILL, 0, Part.ALL, true, false, false)));
         return Runner.run(r, "name: " + name + "\n", Map.of("qat", "test"), backend, Watch.NOBODY);
     }
 
