@@ -10,6 +10,8 @@ import dev.qat.ops.Philox;
 import dev.qat.ops.RowGrid;
 import dev.qat.ops.Sampling;
 import dev.qat.ops.Snap;
+import dev.qat.ops.Threshold;
+import dev.qat.ops.Trits;
 import dev.qat.tensor.DType;
 import dev.qat.tensor.HostMemory;
 import dev.qat.tensor.Memory;
@@ -41,6 +43,7 @@ public final class CpuBackend implements Backend {
     private final Quantizers quantizers;
     private final Transforms transforms;
     private final IntegerCache integers;
+    private final Ternary ternary;
 
     /** @param threads size of the team; 0 takes every core of the machine */
     public CpuBackend(int threads) {
@@ -53,6 +56,11 @@ public final class CpuBackend implements Backend {
         quantizers = new Quantizers(team);
         transforms = new Transforms(team, memory);
         integers = new IntegerCache(team);
+        ternary = new Ternary(team);
+    }
+
+    Threads team() {
+        return team;
     }
 
     public int threads() {
@@ -299,6 +307,31 @@ public final class CpuBackend implements Backend {
     @Override
     public void hadamardBack(Grad dx, Tensor dy, int size) {
         transforms.hadamardBack(dx, dy, size);
+    }
+
+    @Override
+    public void ternaryRange(Tensor scale, Tensor edge, Tensor w, Threshold rule, int group) {
+        ternary.range(scale, edge, w, rule, group);
+    }
+
+    @Override
+    public void ternary(Tensor y, Tensor w, Tensor scale, Tensor edge, Tensor shift, Tensor residual, Trits trits) {
+        ternary.forward(y, w, scale, edge, shift, residual, trits);
+    }
+
+    @Override
+    public void ternaryBack(Grad dw, Grad dscale, Grad dshift, Tensor dy, Tensor w, Tensor scale, Tensor edge, Tensor residual, Trits trits) {
+        ternary.back(dw, dscale, dshift, dy, w, scale, edge, residual, trits);
+    }
+
+    @Override
+    public void reactivate(Tensor bias, Tensor dead, Tensor plus, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits trits) {
+        ternary.reactivate(bias, dead, plus, w, scale, edge, epsilon, trits);
+    }
+
+    @Override
+    public void reactivateBack(Grad dw, Grad depsilon, Tensor dy, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits trits) {
+        ternary.reactivateBack(dw, depsilon, dy, w, scale, edge, epsilon, trits);
     }
 
     @Override

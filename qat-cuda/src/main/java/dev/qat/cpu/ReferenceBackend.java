@@ -14,6 +14,8 @@ import dev.qat.ops.Heads;
 import dev.qat.ops.RowGrid;
 import dev.qat.ops.Sampling;
 import dev.qat.ops.Snap;
+import dev.qat.ops.Threshold;
+import dev.qat.ops.Trits;
 import dev.qat.tensor.DType;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.HostMemory;
@@ -314,6 +316,33 @@ public final class ReferenceBackend implements Backend {
     @Override
     public void hadamardBack(Grad dx, Tensor dy, int size) {
         ReferenceTransforms.hadamardBack(dx, dy, size);
+    }
+
+    // ---- ternary -----------------------------------------------------------------------------------------------------
+
+    @Override
+    public void ternaryRange(Tensor scale, Tensor edge, Tensor w, Threshold rule, int group) {
+        ReferenceTernary.range(scale, edge, w, rule, group);
+    }
+
+    @Override
+    public void ternary(Tensor y, Tensor w, Tensor scale, Tensor edge, Tensor shift, Tensor residual, Trits trits) {
+        ReferenceTernary.forward(y, w, scale, edge, shift, residual, trits);
+    }
+
+    @Override
+    public void ternaryBack(Grad dw, Grad dscale, Grad dshift, Tensor dy, Tensor w, Tensor scale, Tensor edge, Tensor residual, Trits trits) {
+        ReferenceTernary.back(dw, dscale, dshift, dy, w, scale, edge, residual, trits);
+    }
+
+    @Override
+    public void reactivate(Tensor bias, Tensor dead, Tensor plus, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits trits) {
+        ReferenceTernary.reactivate(bias, dead, plus, w, scale, edge, epsilon, trits);
+    }
+
+    @Override
+    public void reactivateBack(Grad dw, Grad depsilon, Tensor dy, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits trits) {
+        ReferenceTernary.reactivateBack(dw, depsilon, dy, w, scale, edge, epsilon, trits);
     }
 
     // ---- optimizer ---------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ import dev.qat.ops.Heads;
 import dev.qat.ops.RowGrid;
 import dev.qat.ops.Sampling;
 import dev.qat.ops.Snap;
+import dev.qat.ops.Threshold;
+import dev.qat.ops.Trits;
 import dev.qat.tensor.DType;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.PackedWeight;
@@ -36,6 +38,7 @@ public final class CudaBackend implements Backend {
     private final Losses losses;
     private final Quantizers quantizers;
     private final Transforms transforms;
+    private final Ternary ternary;
 
     /** Takes the device over: closing the backend closes it. Repeated steps are recorded as graphs. */
     public CudaBackend(Device device, Precision precision) {
@@ -57,6 +60,7 @@ public final class CudaBackend implements Backend {
         losses = new Losses(on, products, precision);
         quantizers = new Quantizers(on);
         transforms = new Transforms(on, reductions);
+        ternary = new Ternary(on);
     }
 
     /** The first device of this machine. */
@@ -336,6 +340,33 @@ public final class CudaBackend implements Backend {
     @Override
     public void hadamardBack(Grad dx, Tensor dy, int size) {
         transforms.hadamardBack(dx, dy, size);
+    }
+
+    // ---- ternary -----------------------------------------------------------------------------------------------------
+
+    @Override
+    public void ternaryRange(Tensor scale, Tensor edge, Tensor w, Threshold rule, int group) {
+        ternary.range(scale, edge, w, rule, group);
+    }
+
+    @Override
+    public void ternary(Tensor y, Tensor w, Tensor scale, Tensor edge, Tensor shift, Tensor residual, Trits trits) {
+        ternary.forward(y, w, scale, edge, shift, residual, trits);
+    }
+
+    @Override
+    public void ternaryBack(Grad dw, Grad dscale, Grad dshift, Tensor dy, Tensor w, Tensor scale, Tensor edge, Tensor residual, Trits trits) {
+        ternary.back(dw, dscale, dshift, dy, w, scale, edge, residual, trits);
+    }
+
+    @Override
+    public void reactivate(Tensor bias, Tensor dead, Tensor plus, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits trits) {
+        ternary.reactivate(bias, dead, plus, w, scale, edge, epsilon, trits);
+    }
+
+    @Override
+    public void reactivateBack(Grad dw, Grad depsilon, Tensor dy, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits trits) {
+        ternary.reactivateBack(dw, depsilon, dy, w, scale, edge, epsilon, trits);
     }
 
     // ---- optimizer and random numbers --------------------------------------------------------------------------------

@@ -207,6 +207,34 @@ public interface Backend extends AutoCloseable {
     /** dx (+)= dy · H */
     void hadamardBack(Grad dx, Tensor dy, int size);
 
+    // ---- ternary -----------------------------------------------------------------------------------------------------
+
+    /** The scale of every group and the edge of its dead zone, by a rule.   w (size), scale, edge (size/G) */
+    void ternaryRange(Tensor scale, Tensor edge, Tensor w, Threshold rule, int group);
+
+    /**
+     * y = level · s · t + shift + residual · w;  t = 1 where w ≥ e, else −1 where w ≤ −e, else 0 (quads: see {@link Trits}).
+     * s = scale, e = edge; where edge is null the scale is learned: s = max(scale, 1e-5), e = trits.edge · s.
+     * scale, edge, shift (size/G), the last two or null  residual (1) or null
+     */
+    void ternary(Tensor y, Tensor w, Tensor scale, Tensor edge, Tensor shift, Tensor residual, Trits trits);
+
+    /**
+     * With v = w/s and M = 1[|w| ≤ clip · s]:  dw (+)= dy · (M + residual);  dshift (+)= Σ_group dy;
+     * dscale (+)= slope · Σ_group dy · (level · t − v where M, else beyond · sign(v)).  dw may be dy itself.
+     */
+    void ternaryBack(Grad dw, Grad dscale, Grad dshift, Tensor dy, Tensor w, Tensor scale, Tensor edge, Tensor residual, Trits trits);
+
+    /**
+     * Tequila's reactivation (arXiv 2509.23809): weights in the dead zone D (t = 0) become a bias of their row.
+     * bias_o = plus_o + Σ_{i in D} epsilon · w_oi;  dead_o = |D|.
+     * bias, dead (O)  plus (O) or null  w (O, I)  scale, edge as above  epsilon (O), or (O, I): one for each weight
+     */
+    void reactivate(Tensor bias, Tensor dead, Tensor plus, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits trits);
+
+    /** dw (+)= epsilon · dy_o in D, else 0;  depsilon (+)= dy_o · Σ_{i in D} w_oi, or of each weight dy_o · w_oi in D.   dy (O) */
+    void reactivateBack(Grad dw, Grad depsilon, Tensor dy, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits trits);
+
     // ---- optimizer ---------------------------------------------------------------------------------------------------
 
     /** y (+)= Σ x².   y (1) */

@@ -233,4 +233,26 @@ public final class Ops {
         t.push(y, () -> t.backend().hadamardBack(t.grad(x), t.gradOf(y), size), x);
         return y;
     }
+
+    /** Ternary weights whose scale is given (edge not null; it never trains) or learned (edge null).   w (O, I)  scale, edge, shift (size/G)  residual (1) */
+    public static Tensor ternary(Tape t, Tensor w, Tensor scale, Tensor edge, Tensor shift, Tensor residual, Trits trits) {
+        Fail.unless(scale.size() * trits.group() == w.size(), "%s does not scale %s in groups of %d", scale, w, trits.group());
+        Tensor y = t.allocOperand("ternary", w.dims());
+        t.backend().ternary(y, w, scale, edge, shift, residual, trits);
+        t.shareGrad(y, w);
+        t.push(y, () -> t.backend().ternaryBack(t.gradInPlace(w, y), t.grad(edge == null ? scale : null), t.grad(shift), t.gradOf(y), w, scale, edge, residual, trits),
+                w, scale, shift);
+        return y;
+    }
+
+    /** The bias of each row that its dead weights become. Call it before {@link #ternary} of the same weight, whose gradient works in place. → (O) */
+    public static Tensor reactivate(Tape t, Tensor plus, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits trits) {
+        Tensor y = t.alloc("reactivate", w.rows()), dead = t.alloc("dead", w.rows());
+        t.backend().reactivate(y, dead, plus, w, scale, edge, epsilon, trits);
+        t.push(y, () -> {
+            if (plus != null && plus.wants) t.backend().accumulate(t.grad(plus), t.gradOf(y), 1);
+            t.backend().reactivateBack(t.grad(w), t.grad(epsilon), t.gradOf(y), w, scale, edge, epsilon, trits);
+        }, plus, w, epsilon);
+        return y;
+    }
 }

@@ -25,8 +25,10 @@ final class OpTable {
 
     private OpTable() {}
 
+    /** All of them; with -Dqat.rows=PATTERN, to work on an op, those whose op matches. */
     static List<Row> rows() {
-        return List.copyOf(ROWS);
+        String pattern = System.getProperty("qat.rows", "");
+        return ROWS.stream().filter(r -> pattern.isEmpty() || r.op.matches(pattern)).toList();
     }
 
     private static Row put(Row row) {
@@ -306,6 +308,10 @@ final class OpTable {
                 s -> List.of(out("y", s.at("N"), s.at("m") * s.at("size")), in("x", s.at("N"), s.at("m") * s.at("size")), fixed("size", s.at("size")))))
                 .depth(s -> s.at("size"));
         put(back("hadamardBack", hadamard, f -> List.of(f.slope("x"), f.dy("y"), f.arg("size"))));
+    }
+
+    static {
+        ROWS.addAll(TernaryRows.rows());
     }
 
     // ---- optimizer ---------------------------------------------------------------------------------------------------

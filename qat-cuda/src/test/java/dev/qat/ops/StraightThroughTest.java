@@ -29,7 +29,8 @@ class StraightThroughTest {
 
     /** What each straight-through gradient is the slope of, and the factor it carries on top of that. */
     private static final Map<String, Around> SURROGATES = Map.of(
-            "fakeQuantBack", StraightThroughTest::fakeQuant, "lsqBack", StraightThroughTest::lsq, "rowQuantBack", StraightThroughTest::rowQuant);
+            "fakeQuantBack", StraightThroughTest::fakeQuant, "lsqBack", StraightThroughTest::lsq, "rowQuantBack", StraightThroughTest::rowQuant,
+            "ternaryBack", StraightThroughTest::ternary, "reactivateBack", StraightThroughTest::reactivate);
 
     @TestFactory
     Stream<DynamicTest> everyStraightThroughGradientIsTheSlopeOfItsSurrogate() {
@@ -95,6 +96,44 @@ class StraightThroughTest {
         };
     }
 
+    /** Inside the clip y is s · (v + what rounding added there), beyond it a level that moves with s alone. */
+    private static Surrogate ternary(Map<String, double[]> at, Case c) {
+        Trits t = (Trits) c.<Arg.Fixed>arg("trits").value();
+        double[] w = at.get("w"), s = at.get("scale"), edge = at.get("edge"), trit = new double[w.length];
+        for (int i = 0; i < w.length; i++) {
+            int g = i / t.group(), first = i / 4 * 4, smallest = first;
+            for (int k = first; t.quads() && k < first + 4; k++) if (Math.abs(w[k]) < Math.abs(w[smallest])) smallest = k;
+            boolean dead = t.quads() ? i == smallest : Math.abs(w[i]) < (edge == null ? (float) (t.edge() * s[g]) : edge[g]);
+            trit[i] = dead ? 0 : Math.signum(w[i]);
+        }
+        return x -> {
+            double[] y = new double[w.length];
+            for (int i = 0; i < y.length; i++) {
+                int g = i / t.group();
+                double v0 = w[i] / s[g], v = x.get("w")[i] / x.get("scale")[g];
+                y[i] = x.get("scale")[g] * (Math.abs(v0) > t.clip() ? t.beyond() * Math.signum(v0) : v + t.level() * trit[i] - v0);
+                if (x.containsKey("shift")) y[i] += x.get("shift")[g];
+                if (x.containsKey("residual")) y[i] += x.get("residual")[0] * x.get("w")[i];
+            }
+            return y;
+        };
+    }
+
+    /** The dead stay dead. */
+    private static Surrogate reactivate(Map<String, double[]> at, Case c) {
+        Trits t = (Trits) c.<Arg.Fixed>arg("trits").value();
+        double[] w = at.get("w"), edge = at.get("edge");
+        int I = c.size().at("I");
+        return x -> {
+            double[] y = new double[w.length / I], epsilon = x.get("epsilon");
+            for (int i = 0; i < w.length; i++) {
+                boolean dead = Math.abs(w[i]) < (edge == null ? t.edge() * at.get("scale")[i / t.group()] : edge[i / t.group()]);
+                if (dead) y[i / I] += x.get("w")[i] * epsilon[epsilon.length == w.length ? i : i / I];
+            }
+            return y;
+        };
+    }
+
     /** As the op rounds: an fp32 quotient, ties to even. */
     private static double rint(double v) {
         return Math.rint((float) v);
@@ -108,7 +147,8 @@ class StraightThroughTest {
                 Map<String, double[]> gradients = new Bench(reference).run(back), at = inputs(forward);
                 Surrogate surrogate = SURROGATES.get(row.op).point(at, forward);
                 for (Arg.Slope d : back.all(Arg.Slope.class)) {
-                    double factor = row.op.equals("lsqBack") && d.name().equals("dstep") ? lsqFactor(forward) : 1;
+                    double factor = row.op.equals("lsqBack") && d.name().equals("dstep") ? lsqFactor(forward)
+                            : d.name().equals("dscale") ? ((Trits) forward.<Arg.Fixed>arg("trits").value()).slope() : 1;
                     compare(back, surrogate, at, d.name().substring(1), gradients.get(d.name()), factor);
                     checked++;
                 }

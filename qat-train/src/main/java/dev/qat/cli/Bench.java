@@ -2,22 +2,24 @@ package dev.qat.cli;
 
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import dev.qat.cpu.CpuBackend;
 import dev.qat.ops.Backend;
 import dev.qat.tensor.Fail;
 import dev.qat.train.Backends;
 import dev.qat.train.BlockBench;
+import dev.qat.train.DecodeBench;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
 
 /** Measures the engine; one JSON line per measurement. */
-@Command(name = "bench", versionProvider = Main.Version.class, mixinStandardHelpOptions = true, subcommands = {Bench.BlockAp.class, BenchGenerate.class},
+@Command(name = "bench", versionProvider = Main.Version.class, mixinStandardHelpOptions = true, subcommands = {Bench.BlockAp.class, BenchGenerate.class, Bench.Decode.class},
         description = "Measure the engine against its floor.")
 final class Bench implements Callable<Integer> {
     @Override
     public Integer call() {
-        throw Fail.usage("bench: no benchmark named. Known: block-ap, generate");
+        throw Fail.usage("bench: no benchmark named. Known: block-ap, generate, decode");
     }
 
     @Command(name = "block-ap", mixinStandardHelpOptions = true, description = {
@@ -50,6 +52,40 @@ final class Bench implements Callable<Integer> {
 
         private static double round(double x) {
             return Math.round(x * 1e3) / 1e3;
+        }
+    }
+
+    @Command(name = "decode", mixinStandardHelpOptions = true, description = {
+        "The products of one decoded token with the linears in fp32, in BF16 and as trits, on the CPU.",
+        "Choose a shape whose linears are far larger than the caches."})
+    static final class Decode implements Callable<Integer> {
+        @Parameters(arity = "2", paramLabel = "N", hideParamSyntax = true, description = "WIDTH MATRICES: a token passes so many square matrices, such as 4096 14")
+        private int[] shape;
+
+        @Option(names = "--group", defaultValue = "256", description = "weights that share a scale (default ${DEFAULT-VALUE})")
+        private int group;
+
+        @Option(names = "--turns", defaultValue = "15", description = "tokens timed in each storage (default ${DEFAULT-VALUE})")
+        private int turns;
+
+        @Option(names = "--threads", defaultValue = "0", description = "0 takes every core")
+        private int threads;
+
+        @Override
+        public Integer call() {
+            if (shape[0] < 64 || shape[0] % 64 != 0 || shape[1] < 1 || turns < 1) throw Fail.usage("bench decode: got %d %d, expected a multiple of 64 and at least one matrix", shape[0], shape[1]);
+            if (group < 64 || shape[0] % group != 0 || group % 64 != 0) throw Fail.usage("--group %d, expected a multiple of 64 that divides %d", group, shape[0]);
+            try (CpuBackend be = new CpuBackend(threads)) {
+                var rows = DecodeBench.run(be, new DecodeBench.Shape(shape[0], shape[1], group, turns));
+                double bf16 = rows.get(1).seconds();
+                ObjectMapper json = new ObjectMapper();
+                for (DecodeBench.Row r : rows) {
+                    System.out.println(json.createObjectNode().put("storage", r.storage()).put("tokens_per_second", BlockAp.round(r.tokensPerSecond()))
+                            .put("ms_per_token", BlockAp.round(1e3 * r.seconds())).put("gigabytes", BlockAp.round(r.bytes() * 1e-9))
+                            .put("gigabytes_per_second", BlockAp.round(r.bytes() * 1e-9 / r.seconds())).put("times_bf16", BlockAp.round(bf16 / r.seconds())));
+                }
+            }
+            return 0;
         }
     }
 }

@@ -15,6 +15,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 
 /** A run's student and the codes of its linears, as they lie in a device's memory. */
 public final class FrozenModel implements Frozen {
@@ -32,17 +33,20 @@ public final class FrozenModel implements Frozen {
         this.notes = Map.copyOf(notes);
         codes.forEach((linear, p) -> packed.put(linear.name, p));
         for (Param p : model.params()) params.put(p.name(), p);
-        this.config = withBiases(model.config, packed.values());
+        this.config = withBiases();
     }
 
     /** A bias that a method adds makes a place for biases in every linear of the same kind, as config.json counts kinds. */
-    private static ModelConfig withBiases(ModelConfig c, Iterable<PackedWeight> packed) {
+    private ModelConfig withBiases() {
+        Set<String> declared = Configs.shapes(model.config).keySet();
         boolean attention = false, mlp = false;
-        for (PackedWeight p : packed) {
-            attention |= p.bias() != null && p.name().contains(".self_attn.");
-            mlp |= p.bias() != null && p.name().contains(".mlp.");
+        for (Linear l : model.linears()) {
+            boolean merged = l.bias != null && !declared.contains(l.bias.name());
+            boolean added = merged || packed.containsKey(l.name) && packed.get(l.name).bias() != null;
+            attention |= added && l.name.contains(".self_attn.");
+            mlp |= added && l.name.contains(".mlp.");
         }
-        return Configs.withBiases(c, attention, mlp);
+        return attention || mlp ? Configs.withBiases(model.config, attention, mlp) : model.config;
     }
 
     @Override

@@ -9,7 +9,6 @@ import dev.qat.data.SafetensorsWriter.Slot;
 import dev.qat.model.Linear;
 import dev.qat.model.Model;
 import dev.qat.tensor.PackedWeight;
-import dev.qat.tensor.Param;
 import dev.qat.tensor.Tensor;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -22,7 +21,8 @@ import java.util.Map;
 
 /**
  * Writes a Hugging Face directory: the weights as the run left them (fake-quantized ones on their lattice), config and
- * tokenizer of the source; and beside the weights, the codes themselves in packed.safetensors.
+ * tokenizer of the source; and beside the weights, the codes themselves in packed.safetensors. What a method adds per output
+ * is a bias as any other, and config.json says so (attention_bias, mlp_bias).
  *
  * <p>packed.safetensors holds, for each linear P: {@code P.codes} I32 (O, words), a dense little-endian bit stream per row;
  * {@code P.step} F32 and {@code P.zero} F32 (O, I/G); and in its metadata {@code P} = "bits=b group=G columns=I", with
@@ -40,19 +40,18 @@ public final class HfOut {
     }
 
     public void write(Path target, Model model, Map<Linear, PackedWeight> packed) {
+        FrozenModel frozen = new FrozenModel(model, packed, source, notes);
         List<Slot> slots = new ArrayList<>();
-        for (Param p : model.params()) slots.add(new Slot(p.name(), dtype, p.value().dims()));
-        ObjectNode config = source.config().deepCopy();
-        config.remove("quantization_config"); // of the packed model a run may have started from
+        frozen.shapes().forEach((name, shape) -> slots.add(new Slot(name, dtype, shape)));
+        ObjectNode config = frozen.configJson();
         config.put("torch_dtype", dtype == StoredType.BF16 ? "bfloat16" : dtype == StoredType.F16 ? "float16" : "float32");
-        config.put("tie_word_embeddings", model.config.tied());
         var options = new HfModelWriter.Options(true, HfModelWriter.Options.DEFAULT.maxShardBytes(), notes);
         try (HfModelWriter out = HfModelWriter.open(target, config, slots, options)) {
-            Map<String, PackedWeight> codes = new HashMap<>();
-            packed.forEach((linear, c) -> codes.put(linear.weight.name(), c));
-            for (Param p : model.params()) {
+            for (Slot s : slots) {
                 try (Arena arena = Arena.ofConfined()) {
-                    out.writeFloats(p.name(), codes.containsKey(p.name()) ? weights(codes.get(p.name()), model, arena) : model.values(p, arena));
+                    MemorySegment floats = arena.allocate(4 * s.count(), 64);
+                    frozen.read(s.name(), floats);
+                    out.writeFloats(s.name(), floats);
                 }
             }
             out.copyTokenizer(source.dir());

@@ -22,6 +22,14 @@ public final class Methods {
         entry("block-ap", BlockAp.class);
         entry("e2e-qp", E2eQp.class);
         entry("llm-qat", LlmQat.class);
+        entry("absmean", AbsMean.class);
+        entry("twn", Twn.class);
+        entry("lsq-ternary", LsqTernary.class);
+        entry("seq", Seq.class);
+        entry("dlt", Dlt.class);
+        entry("sherry", Sherry.class);
+        entry("tequila", Tequila.class);
+        entry("original", Original.class);
     }
 
     private Methods() {}

@@ -156,6 +156,7 @@ public final class Block {
         for (Linear l : linears()) {
             l.weightSite.clear();
             l.inputSite.clear();
+            l.biasSite.clear();
         }
         for (Site s : List.of(gain1Site, gain2Site, keySite, valueSite)) s.clear();
     }

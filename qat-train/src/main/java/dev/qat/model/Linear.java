@@ -6,13 +6,16 @@ import dev.qat.tensor.Fail;
 import dev.qat.tensor.Param;
 import dev.qat.tensor.Tensor;
 
-/** y = x · wᵀ + bias, with a site on the way of its weight and of its input. */
+/** y = x · wᵀ + bias, with a site on the way of its weight, of its input and of its bias. */
 public final class Linear {
     public final String name;
     public final Param weight;   // (O, I)
-    public final Param bias;     // (O) or null
+    /** (O) or null; a merge may give a linear one. */
+    public Param bias;
     public final Site weightSite = new Site();
     public final Site inputSite = new Site();
+    /** Runs before the weight's site, so that its gradient comes after; its argument is null where there is no bias. */
+    public final Site biasSite = new Site();
 
     Linear(String name, Param weight, Param bias) {
         this.name = name;
@@ -21,11 +24,16 @@ public final class Linear {
     }
 
     /** {@code plus} is added to the product on the way (a residual), or null.   x (N, I) → (N, O) */
-    Tensor forward(Tape t, Tensor x, Tensor plus) {
+    public Tensor forward(Tape t, Tensor x, Tensor plus) {
         Fail.unless(weight.resident() || !weightSite.isEmpty(), "%s is not in memory, and no codes stand for it", weight.name());
-        Tensor in = inputSite.through(t, x), b = bias == null ? null : bias.value();
+        Tensor b = biasSite.through(t, bias == null ? null : bias.value()), in = inputSite.through(t, x);
         if (weightSite.isBrief()) return Ops.linear(t, in, () -> weightSite.through(t, weight.value()), outputs(), b, plus);
         return Ops.linear(t, in, weightSite.through(t, weight.value()), b, plus);
+    }
+
+    /** Gives a linear a bias, in place of the one it had: what a method adds per output. */
+    public void bias(Tensor value) {
+        bias = new Param(name + ".bias", Param.Kind.BIAS, value);
     }
 
     public long outputs() {

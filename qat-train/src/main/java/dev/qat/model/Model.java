@@ -47,6 +47,8 @@ public final class Model {
     public Param head;
     private final List<Block> blocks = new ArrayList<>();
     private final Memory memory;
+    private final Source origin;
+    /** The same, or null once the masters in memory are all there is. */
     private Source source;
     private final DType frozen;
     private final Tensor rope;
@@ -66,6 +68,7 @@ public final class Model {
     private Model(ModelConfig config, Memory memory, Source source, DType frozen, Tensor sharedRope) {
         this.config = config;
         this.memory = memory;
+        this.origin = source;
         this.source = source;
         this.frozen = frozen;
         embedding = Block.absent("model.embed_tokens.weight", Kind.EMBEDDING, config.V(), config.C());
@@ -217,6 +220,15 @@ public final class Model {
     /** From here on the masters in memory, which a stage has changed, are the model: nothing is read again, nothing dropped. */
     public void keep() {
         source = null;
+    }
+
+    /** Takes every parameter back to what its source has, as an fp32 master. */
+    public void restore() {
+        Fail.unless(origin != null, "there is nothing to read the model from again");
+        source = origin;
+        for (Block b : blocks) forget(b);
+        if (!shared) for (Param p : ends()) source.read(memory, p);
+        masters();
     }
 
     /** Gives a block's weights back, since codes stand for them; gains and biases stay. Without a source, everything stays. */

@@ -29,6 +29,12 @@ public final class EndToEnd {
         }
     }
 
+    /** What a method does before a step, such as to move a weight that follows a schedule. */
+    @FunctionalInterface
+    public interface Before {
+        void step(long step, long total);
+    }
+
     private static final int CHUNK = 512;
 
     private final Run run;
@@ -50,15 +56,19 @@ public final class EndToEnd {
     }
 
     public static void train(Run run, String stage, List<AdamW.Group> groups, Config c) {
+        train(run, stage, groups, c, (_, _) -> {});
+    }
+
+    public static void train(Run run, String stage, List<AdamW.Group> groups, Config c, Before before) {
         EndToEnd e = new EndToEnd(run, c);
         try (AdamW adam = new AdamW(run.backend(), groups, c.adam)) {
-            e.train(stage, adam);
+            e.train(stage, adam, before);
         } finally {
             for (Tensor t : List.of(e.ids, e.targets, e.loss, e.at.positions())) run.backend().memory().free(t.address);
         }
     }
 
-    private void train(String stage, AdamW adam) {
+    private void train(String stage, AdamW adam, Before before) {
         Windows w = windows;
         int perEpoch = w.count() / c.batch;
         if (perEpoch == 0) throw dev.qat.tensor.Fail.usage("%s: batch = %d, but there are only %d training windows of %d tokens. Lower batch or give more text.",
@@ -68,6 +78,7 @@ public final class EndToEnd {
         try (Step step = new Step(run.backend(), "step of " + stage, true, t -> body(t, adam)); Watch.Job job = run.watch().job(stage, total)) {
             Trainer trainer = new Trainer(run, new Trainer.Name(stage, -1), c.schedule, c.rate, adam);
             trainer.loop(job, 0, total, i -> {
+                before.step(i, total);
                 int epoch = (int) (i / perEpoch), from = (int) (i % perEpoch) * c.batch;
                 int[] order = c.shuffle ? Windows.order(run.recipe().seed(), epoch, w.count()) : null;
                 for (int b = 0; b < c.batch; b++) rows[b] = order == null ? from + b : order[from + b];

@@ -11,6 +11,7 @@ import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.util.Map;
 
 /** One JSON object per training step, appended to metrics.jsonl: what a plot of the run is made from. */
 public final class Metrics implements AutoCloseable {
@@ -43,10 +44,11 @@ public final class Metrics implements AutoCloseable {
     }
 
     /** Appends a step; {@code block} is −1 outside block-wise training. */
-    public void step(String stage, int block, long step, double loss, double norm, double rate, double seconds) {
+    public void step(String stage, int block, long step, double loss, double norm, double rate, double seconds, Map<String, Double> more) {
         ObjectNode line = JSON.createObjectNode().put("stage", stage);
         if (block >= 0) line.put("block", block);
         line.put("step", step).put("train/loss", loss).put("train/grad_norm", norm).put("train/lr", rate).put("seconds", seconds);
+        more.forEach(line::put);
         byte[] utf8 = (line + "\n").getBytes(StandardCharsets.UTF_8);
         if (board != null) board.step(stage, block, step, loss, norm, rate);
         try {

@@ -7,11 +7,16 @@ import dev.qat.model.Linear;
 import dev.qat.model.Model;
 import dev.qat.ops.Backend;
 import dev.qat.ops.Ops;
+import dev.qat.tensor.Memory;
 import dev.qat.tensor.PackedWeight;
+import dev.qat.tensor.Tensor;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
+import java.util.function.DoubleSupplier;
+import java.util.stream.Collectors;
 
 /** What the stages of a run share: the student, its full-precision teacher, the windows, and the codes made so far. */
 public final class Run {
@@ -28,6 +33,10 @@ public final class Run {
     private final Map<Linear, PackedWeight> packed = new LinkedHashMap<>();
     /** Allocations behind the codes in use. */
     private final List<Long> owned = new ArrayList<>();
+    private final Map<String, Double> notes = new LinkedHashMap<>();
+    private Gauge gauge;
+
+    private record Gauge(String name, int every, DoubleSupplier read) {}
 
     Run(Recipe recipe, Backend backend, Model student, Model teacher, TrainingSet data, Watch watch, Metrics metrics, Journal journal, double peak) {
         this(recipe, backend, student, teacher, data, watch, metrics, journal, peak, null);
@@ -125,15 +134,16 @@ public final class Run {
         if (teacher != student) teacher.blocks().forEach(teacher::forget);
     }
 
-    /** From here on the weights of these linears are their codes times steps; the steps lie in one allocation, the first one's at its start. */
+    /** From here on the weights of these linears are their codes times steps, and their biases have what the codes add. */
     public void use(List<Linear> linears, List<PackedWeight> codes) {
-        List<Long> slabs = new ArrayList<>();
+        Set<Long> slabs = backend.memory().slabs().stream().map(Memory.Slab::address).collect(Collectors.toSet());
+        List<Long> owned = new ArrayList<>(); // parts of several codes may lie in one allocation, which is known by its beginning
         for (PackedWeight p : codes) {
-            slabs.add(p.words().address);
-            slabs.add(p.zero().address);
+            for (Tensor part : new Tensor[] {p.words(), p.step(), p.zero(), p.bias()}) {
+                if (part != null && slabs.contains(part.address) && !owned.contains(part.address)) owned.add(part.address);
+            }
         }
-        slabs.add(codes.getFirst().step().address);
-        use(linears, codes, slabs);
+        use(linears, codes, owned);
     }
 
     /** The same for codes that lie in allocations of their own kind, which this run frees when it {@link #forget}s them all. */
@@ -144,13 +154,18 @@ public final class Run {
             packed.put(linear, p);
             linear.weightSite.clear();
             linear.weightSite.addBrief((t, w) -> Ops.dequantize(t, p, rule.step(t, p.step())));
+            linear.biasSite.clear();
+            if (p.bias() != null) linear.biasSite.add((t, b) -> b == null ? p.bias() : Ops.add(t, b, p.bias()));
         }
         owned.addAll(slabs);
     }
 
     /** Takes all codes out of use and gives their memory back. */
     void forget() {
-        packed.keySet().forEach(linear -> linear.weightSite.clear());
+        packed.keySet().forEach(linear -> {
+            linear.weightSite.clear();
+            linear.biasSite.clear();
+        });
         owned.forEach(backend.memory()::free);
         owned.clear();
         packed.clear();
@@ -162,13 +177,46 @@ public final class Run {
         forget();
     }
 
-    /** Writes what the codes stand for into the weights that are in memory, and empties the sites: the plain model that computes the same. */
+    /** Writes what the codes stand for into the weights and biases that are in memory, and empties their sites: the plain model that computes the same. */
     public void bake() {
-        packed.forEach((linear, codes) -> {
+        packed.replaceAll((linear, codes) -> {
             rule.settle(backend, codes.step());
-            if (!linear.weight.resident()) return;
+            if (!linear.weight.resident()) return codes;
             backend.dequantize(linear.weight.value(), codes, codes.step());
             linear.weightSite.clear();
+            linear.biasSite.clear();
+            if (codes.bias() == null) return codes;
+            Tensor sum = backend.memory().tensor(linear.name + ".bias", codes.bias().dims());
+            if (linear.bias == null) backend.copy(sum, codes.bias());
+            else backend.add(sum, linear.bias.value(), codes.bias());
+            linear.bias(sum);
+            return new PackedWeight(codes.name(), codes.bits(), codes.group(), codes.cols(), codes.words(), codes.step(), codes.zero(), null);
         });
+    }
+
+    /** Has a number written beside the loss of every so many steps of the loop that follows, such as the share of dead weights. */
+    public void gauge(String name, int every, DoubleSupplier read) {
+        gauge = new Gauge(name, every, read);
+    }
+
+    public void noGauge() {
+        gauge = null;
+    }
+
+    /** What the gauge reads at a step, if it is time. */
+    Map<String, Double> readings(long step, long total) {
+        return gauge == null || step % gauge.every != 0 && step != total - 1 ? Map.of() : Map.of(gauge.name, gauge.read.getAsDouble());
+    }
+
+    /** Notes a number of the stage that is running, for result.json. */
+    public void note(String name, double value) {
+        notes.put(name, value);
+    }
+
+    /** The notes since the last call. */
+    Map<String, Double> takeNotes() {
+        Map<String, Double> all = new LinkedHashMap<>(notes);
+        notes.clear();
+        return all;
     }
 }

@@ -1,5 +1,6 @@
 package dev.qat.train;
 
+import com.fasterxml.jackson.core.type.TypeReference;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
@@ -123,7 +124,8 @@ public final class RunFiles implements AutoCloseable {
             List<Runner.Row> rows = new ArrayList<>();
             for (JsonNode s : r.path("stages")) {
                 rows.add(new Runner.Row(s.path("name").asText(), s.path("perplexity").asDouble(), s.path("kl").asDouble(), s.path("top1").asDouble(),
-                        s.path("bits_per_weight").asDouble(), s.path("seconds").asDouble()));
+                        s.path("bits_per_weight").asDouble(), s.path("seconds").asDouble(),
+                        s.has("notes") ? JSON.convertValue(s.get("notes"), new TypeReference<Map<String, Double>>() {}) : Map.of()));
             }
             checkpoints.clear();
             watch.say("%s: this run is finished, there is nothing to do. checkpoint.resume=never runs it again.".formatted(dir));
@@ -187,8 +189,9 @@ public final class RunFiles implements AutoCloseable {
         out.put("seconds", result.seconds());
         ArrayNode stages = out.putArray("stages");
         for (Runner.Row r : result.rows()) {
-            stages.addObject().put("name", r.name()).put("perplexity", r.perplexity()).put("kl", r.kl()).put("top1", r.top1())
+            ObjectNode stage = stages.addObject().put("name", r.name()).put("perplexity", r.perplexity()).put("kl", r.kl()).put("top1", r.top1())
                     .put("bits_per_weight", r.bitsPerWeight()).put("seconds", r.seconds());
+            if (!r.notes().isEmpty()) stage.set("notes", JSON.<JsonNode>valueToTree(r.notes()));
         }
         result.deployment().ifPresent(d -> out.set("export", d.json()));
         AtomicFile.write(dir.resolve("result.json"), out.toPrettyString() + "\n");

@@ -21,7 +21,7 @@ import java.util.Optional;
 /** Runs a recipe from model to result: read, train stage by stage, judge after each, write. */
 public final class Runner {
     /** One line of the closing table. */
-    public record Row(String name, double perplexity, double kl, double top1, double bitsPerWeight, double seconds) {}
+    public record Row(String name, double perplexity, double kl, double top1, double bitsPerWeight, double seconds, Map<String, Double> notes) {}
 
     /**
      * @param heldOut what was judged, in words  @param deployment what was written for the recipe's target
@@ -131,13 +131,15 @@ public final class Runner {
         for (Stage stage : recipe.stages()) {
             run.journal().stageBegins();
             run.perform(stage);
-            judge(run, judge, Methods.nameOf(stage), row++, board);
+            String variant = stage.variant().isEmpty() ? "" : " (" + stage.variant() + ")";
+            if (stage.judged()) judge(run, judge, Methods.nameOf(stage) + variant, row++, board);
         }
     }
 
     /** Judges what stands now, unless an earlier process did. */
     private void judge(Run run, Judge judge, String name, int row, Board board) {
         Journal journal = run.journal();
+        Map<String, Double> notes = run.takeNotes();
         if (board != null) board.codes(name, run.packed().values(), backend.memory());
         if (row < journal.rows().size()) return;
         double seconds = name.equals("fp") ? 0 : journal.stageSeconds();
@@ -148,7 +150,7 @@ public final class Runner {
                     : "No model was written. Lower this stage's learning rates, or give it more bits.");
         }
         double bits = run.packed().values().stream().mapToDouble(p -> p.bitsPerWeight()).average().orElse(32);
-        Row judged = new Row(name, q.perplexity(), q.kl(), q.top1(), bits, seconds);
+        Row judged = new Row(name, q.perplexity(), q.kl(), q.top1(), bits, seconds, notes);
         journal.judged(judged);
         if (board != null) board.judged(judged);
         watch.say("%-14s perplexity %.4g   KL %.4f   top-1 %.1f%%   %.1f s".formatted(name, q.perplexity(), q.kl(), 100 * q.top1(), seconds));

@@ -12,4 +12,14 @@ public interface Stage {
     default boolean streams() {
         return false;
     }
+
+    /** Whether the student is worth a line of the table after this stage. */
+    default boolean judged() {
+        return true;
+    }
+
+    /** What tells this stage from others of its method in tables; empty for nothing. */
+    default String variant() {
+        return "";
+    }
 }

@@ -79,7 +79,7 @@ final class Trainer {
                 last = value;
                 double seconds = (System.nanoTime() - begun) * 1e-9;
                 smooth = Double.isNaN(smooth) ? seconds : 0.9 * smooth + 0.1 * seconds;
-                run.metrics().step(name.stage, name.block, i, value, norm, rate * this.rate, seconds);
+                run.metrics().step(name.stage, name.block, i, value, norm, rate * this.rate, seconds, run.readings(i, total));
                 journal.stepped(name, i + 1, total, value, rate * this.rate, smooth);
                 job.step(before + i + 1, line(value, norm, rate * this.rate, smooth, tokens, step.cost().flop()));
             }

@@ -1,0 +1,43 @@
+// reactivate.cu -- Tequila (arXiv 2509.23809): the weights of the dead zone D become a bias of their row
+//
+//   bias_o = plus_o + Σ_{i in D} epsilon · w_oi          dead_o = |D|          D = {i: not |w_oi| ≥ edge}
+//   dw (+)= epsilon · dy_o in D, else 0                  depsilon (+)= dy_o · Σ_{i in D} w_oi, or each: dy_o · w_oi in D, else 0
+//
+// w (O, I) fp32 or BF16   scale, edge (groups of G), edge null where the scale is learned (trits.cuh)   plus (O) or null
+// bias, dead, dy (O)   epsilon, depsilon (O), or (O, I) where each      acc: 0 writes, 1 adds; a null gradient is skipped
+// One block per row, one element a thread at a time (a group may end anywhere). Fixed-order sums.
+#include "trits.cuh"
+
+extern "C" __global__ void __launch_bounds__(512) reactivate(float* bias, float* dead, const float* plus, const void* w, int halfW, const float* scale,
+                                                             const float* edge, const float* epsilon, int each, float share, i64 I, i64 G) {
+    i64 from = blockIdx.x * I;
+    float sum = 0, count = 0;
+    for (i64 i = from + threadIdx.x; i < from + I; i += blockDim.x) {
+        float v = get1(w, i, halfW);
+        if (!Group(scale, edge, i / G, share).dead(v)) continue;
+        sum += each ? epsilon[i] * v : v;
+        count++;
+    }
+    sum = blockSum(sum), count = blockSum(count);
+    if (threadIdx.x > 0) return;
+    float b = each ? sum : sum * epsilon[blockIdx.x];
+    bias[blockIdx.x] = plus ? plus[blockIdx.x] + b : b;
+    dead[blockIdx.x] = count;
+}
+
+extern "C" __global__ void __launch_bounds__(512) reactivateBack(float* dw, int accW, float* depsilon, int accEpsilon, const float* dy, const void* w,
+                                                                 int halfW, const float* scale, const float* edge, const float* epsilon, int each,
+                                                                 float share, i64 I, i64 G) {
+    i64 from = blockIdx.x * I;
+    float d = dy[blockIdx.x], sum = 0;
+    for (i64 i = from + threadIdx.x; i < from + I; i += blockDim.x) {
+        float v = get1(w, i, halfW);
+        bool dead = Group(scale, edge, i / G, share).dead(v);
+        if (dead) sum += v;
+        if (dw) put(&dw[i], dead ? __fmul_rn(d, epsilon[each ? i : blockIdx.x]) : 0, accW);
+        if (each && depsilon) put(&depsilon[i], dead ? __fmul_rn(d, v) : 0, accEpsilon);
+    }
+    if (each || !depsilon) return;
+    sum = blockSum(sum);
+    if (threadIdx.x == 0) put(&depsilon[blockIdx.x], d * sum, accEpsilon);
+}

@@ -1,0 +1,145 @@
+package dev.qat.train;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import dev.qat.cpu.CpuBackend;
+import dev.qat.cuda.Precision;
+import dev.qat.data.HfModelDir;
+import dev.qat.method.AbsMean;
+import dev.qat.method.Course;
+import dev.qat.method.Dlt;
+import dev.qat.method.LsqTernary;
+import dev.qat.method.Original;
+import dev.qat.method.Seq;
+import dev.qat.method.Sherry;
+import dev.qat.method.Tequila;
+import dev.qat.method.Twn;
+import dev.qat.model.Model;
+import dev.qat.model.Positions;
+import dev.qat.ops.Backend;
+import dev.qat.ops.Ops;
+import dev.qat.tensor.DType;
+import dev.qat.tensor.Tensor;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** Every ternary method trained on a tiny model, and what Tequila leaves in the files. */
+final class TernaryRunTest {
+    @TempDir
+    Path temp;
+    private Backend backend;
+    private Path model;
+
+    @BeforeEach
+    void open() {
+        backend = new CpuBackend(2);
+        model = TinyModels.write(temp.resolve("model"), backend, 7);
+    }
+
+    @AfterEach
+    void close() {
+        backend.close();
+    }
+
+    private Runner.Result run(List<Stage> stages) {
+        Recipe r = new Recipe("ternary", new Recipe.Source(model, Recipe.Init.LOAD), "cpu", Precision.FP32, false, 2, 3, temp.resolve("runs"),
+                new Recipe.Data(List.of(), List.of(), 0, 32, 0, 64, 1, 0, 0), new Recipe.Eval(List.of(), 0, 32, 16, 8), Recipe.Save.DEFAULTS, Recipe.Checkpoint.DEFAULTS, Recipe.Recovery.DEFAULTS, "", stages);
+        return Runner.run(r, "name: ternary\n", Map.of("qat", "test"), backend, Watch.NOBODY);
+    }
+
+    private static Course course(int epochs, EndToEnd.Loss loss) {
+        return new Course(epochs, 8, 3e-3, 0, new Schedule(Schedule.Shape.WSD, 0.1, 0), 1, loss, 0, Part.ALL, Course.Trained.ALL, true, false);
+    }
+
+    @Test
+    void trainingBringsEveryMethodNearerToFullPrecision() throws Exception {
+        List<Stage> stages = new ArrayList<>();
+        for (int epochs : new int[] {0, 6}) {
+            Course c = course(epochs, EndToEnd.Loss.DISTILL);
+            for (Stage s : List.of(new AbsMean(32, 0, c), new AbsMean(-1, 8, c), new Twn(32, 0, c), new LsqTernary(32, 0, c), new Seq(32, true, 0, c), new Dlt(32, 0, c),
+                    new Sherry(32, 1, 0.1, 0, c), new Tequila(Tequila.Rule.ABSMEAN, 32, 1e-3, Tequila.Epsilon.FIXED, 0, c),
+                    new Tequila(Tequila.Rule.TWN, 32, 1e-3, Tequila.Epsilon.ROW, 0, c), new Tequila(Tequila.Rule.LEARNED, 32, 1e-3, Tequila.Epsilon.WEIGHT, 0, c))) {
+                stages.add(s);
+                stages.add(new Original());
+            }
+        }
+        stages.removeLast();
+        Runner.Result result = run(stages);
+        List<Runner.Row> rows = result.rows();
+        assertEquals(21, rows.size());
+        for (int i = 1; i <= 10; i++) {
+            Runner.Row before = rows.get(i), after = rows.get(i + 10);
+            assertTrue(before.name().endsWith("untrained)") && after.name().endsWith("distilled)"), before + " and " + after);
+            assertTrue(after.kl() < 0.8 * before.kl(), before + " became " + after);
+            assertTrue(after.notes().get("dead_start") > 0.1 && after.notes().get("dead_end") < 0.9, after.toString());
+        }
+        int readings = 0;
+        for (String line : Files.readAllLines(result.directory().resolve("metrics.jsonl"))) {
+            JsonNode n = new ObjectMapper().readTree(line);
+            if (n.has("train/dead_share")) readings++;
+        }
+        assertTrue(readings >= 10 * 8, readings + " counts of dead weights");
+    }
+
+    /** Looks at the model with Tequila's bias beside it, and once it is merged. */
+    private record Look(Stage stage, List<float[]> seen) implements Stage {
+        @Override
+        public void run(Run run) {
+            stage.run(run);
+            if (run.planned()) return;
+            seen.add(logits(run.student(), run.backend()));
+            assertTrue(run.packed().values().stream().allMatch(p -> p.bias() != null));
+            run.bake();
+            assertTrue(run.student().linears().stream().allMatch(l -> l.bias != null && l.biasSite.isEmpty()));
+            seen.add(logits(run.student(), run.backend()));
+        }
+
+        @Override
+        public boolean judged() {
+            return false;
+        }
+    }
+
+    private static float[] logits(Model m, Backend backend) {
+        int T = 32;
+        Positions at = m.positions(1, T);
+        Tensor ids = backend.memory().tensor("ids", DType.I32, T), out = backend.memory().tensor("logits", T, m.config.V());
+        int[] text = new int[T];
+        for (int i = 0; i < T; i++) text[i] = i * 11 % m.config.V();
+        backend.memory().set(ids, text);
+        try (Step step = new Step(backend, "logits", false, t -> t.backend().copy(out, Ops.linear(t, m.hidden(t, ids, at, false), m.head.value(), null, null)))) {
+            step.run();
+        }
+        return backend.memory().floats(out);
+    }
+
+    @Test
+    void theMergedBiasIsTheSameModelAndIsSaved() {
+        List<float[]> seen = new ArrayList<>();
+        Stage tequila = new Tequila(Tequila.Rule.ABSMEAN, 32, 0.5, Tequila.Epsilon.FIXED, 0, course(1, EndToEnd.Loss.CROSS_ENTROPY));
+        Runner.Result result = run(List.of(new Look(tequila, seen)));
+        assertArrayEquals(seen.get(0), seen.get(1), 1e-5f);
+        Path dir = result.directory().resolve("model");
+        try (HfModelDir written = HfModelDir.open(dir)) {
+            assertTrue(written.config().get("attention_bias").asBoolean() && written.config().get("mlp_bias").asBoolean());
+            Model loaded = Model.load(written, backend.memory());
+            assertArrayEquals(seen.get(0), logits(loaded, backend), 1e-5f);
+            loaded.linears().forEach(l -> backend.fill(l.bias.value(), 0));
+            float[] without = logits(loaded, backend);
+            double most = 0;
+            for (int i = 0; i < without.length; i++) most = Math.max(most, Math.abs(without[i] - seen.get(0)[i]));
+            assertTrue(most > 1e-3, "the bias must matter here, or the test proves nothing: " + most);
+        }
+    }
+}
