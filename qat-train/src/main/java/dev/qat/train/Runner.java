@@ -20,8 +20,12 @@ import java.util.Optional;
 
 /** Runs a recipe from model to result: read, train stage by stage, judge after each, write. */
 public final class Runner {
-    /** One line of the closing table. */
-    public record Row(String name, double perplexity, double kl, double top1, double bitsPerWeight, double seconds, Map<String, Double> notes) {}
+    /** One line of the closing table.  @param notes what the stage noted, such as the share of dead weights */
+    public record Row(String name, double perplexity, double kl, double top1, double bitsPerWeight, double seconds, Map<String, Double> notes) {
+        Row(String name, double perplexity, double kl, double top1, double bitsPerWeight, double seconds) {
+            this(name, perplexity, kl, top1, bitsPerWeight, seconds, Map.of());
+        }
+    }
 
     /**
      * @param heldOut what was judged, in words  @param deployment what was written for the recipe's target
