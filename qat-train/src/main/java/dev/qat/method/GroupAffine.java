@@ -49,6 +49,12 @@ public final class GroupAffine implements Quantizer {
         return all;
     }
 
+    /** Begins at these steps and zero points instead of the range. */
+    void start(Memory memory, float[] steps, float[] zeros) {
+        memory.set(step.value(), steps);
+        memory.set(zero.value(), zeros);
+    }
+
     public Linear linear() {
         return linear;
     }

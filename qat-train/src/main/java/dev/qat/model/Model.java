@@ -201,11 +201,21 @@ public final class Model {
     /** Everything in fp32 and this model's own, as training needs it; masters that are there keep their values. */
     public void masters() {
         if (source == null) return;
-        for (Block b : blocks) bring(b, DType.F32);
+        for (Block b : blocks) master(b);
         if (!shared && embedding.value().type == DType.F32) return;
         if (!shared) memory.free(ends);
         ends(DType.F32);
         for (Param p : ends()) source.read(memory, p);
+    }
+
+    /** Brings a block's weights as masters; gains and biases that stayed when codes took the weights' place keep what they learned. */
+    private void master(Block b) {
+        List<Param> kept = b.layout().stream().filter(p -> p.kind() != Kind.WEIGHT && p.resident()).toList();
+        try (Arena arena = Arena.ofConfined()) {
+            List<MemorySegment> values = kept.stream().map(p -> values(p, arena)).toList();
+            bring(b, DType.F32);
+            for (int i = 0; i < kept.size(); i++) memory.write(kept.get(i).value(), values.get(i));
+        }
     }
 
     /** Gives the head a copy of the embedding of its own, for what changes one of the two; both must be in memory as masters. */
