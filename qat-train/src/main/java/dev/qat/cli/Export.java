@@ -45,24 +45,39 @@ final class Export implements Callable<Integer> {
     @Option(names = "--requantize", description = "Round the weights again where the trained codes do not fit; says how much moves.")
     private boolean requantize;
 
-    @Parameters(index = "1..*", paramLabel = "KEY=VALUE", description = "backend, threads: where our own engine runs a GGUF file beside llama.cpp.")
+    @Option(names = "--usual", description = "Write beside it what the usual way makes of the same run, the weights rounded again by llama.cpp, and compare the two.")
+    private boolean usual;
+
+    @Option(names = "--samples-of", paramLabel = "DIR", description = "The model whose own text both engines read; else the run's.")
+    private Path speaker;
+
+    @Parameters(index = "1..*", paramLabel = "KEY=VALUE", description = "backend, threads, windows, length: of our own engine, and of what it and llama.cpp read of a GGUF file.")
     private List<String> words = List.of();
 
-    /** @param backend auto, cpu, cuda or reference  @param threads of the CPU backend; 0 takes every core */
-    record Settings(String backend, int threads) {
-        static final Settings DEFAULTS = new Settings("auto", 0);
+    /** @param backend auto, cpu, cuda or reference  @param threads of the CPU backend; 0 takes every core  @param windows  @param length of text to read */
+    record Settings(String backend, int threads, int windows, int length) {
+        static final Settings DEFAULTS = new Settings("auto", 0, 8, 128);
+
+        Settings {
+            if (windows < 1 || length < 2) throw Fail.usage("windows = %d, length = %d, expected at least 1 and 2", windows, length);
+        }
     }
 
-    private static final int SAMPLES = 8, LENGTH = 128;
+    private static final int BATCH = 64;
+    private static final long SEED = 0x7175616E74L; // not a recipe's, so that no window was trained on
 
     @Override
     public Integer call() {
         Settings s = RecipeReader.words("export", words, Settings.class);
         Exports.Options options = Exports.Options.of("--embeddings", embeddings, requantize);
         Exports.of(target, options);
+        if (usual && !target.startsWith("gguf:q")) throw Fail.usage("--usual compares with what llama.cpp rounds weights to: take --target gguf:q4_0, gguf:q4_1 or gguf:q8_0");
         Path path = place();
         try (Backend backend = Backends.open(s.backend, s.threads)) {
-            print(Deployment.of(run, target, options, path, target.startsWith("gguf:") ? sampled(backend) : null, backend));
+            Windows windows = target.startsWith("gguf:") ? sampled(backend, s) : null;
+            Deployment exact = Deployment.of(run, target, options, path, windows, backend);
+            print(exact);
+            if (usual) compare(exact, Deployment.usual(run, target, options, path.resolveSibling("usual-" + path.getFileName()), windows, backend));
         }
         return 0;
     }
@@ -75,13 +90,26 @@ final class Export implements Callable<Integer> {
         return out != null ? out : Deployment.place(run, target);
     }
 
-    /** A few texts of the model's own, for two engines to read; without a BOS to begin with, one text of all tokens in turn. */
-    private Windows sampled(Backend backend) {
-        try (HfModelDir source = HfModelDir.open(run.resolve("model")); CausalLm lm = new ModelLm(Model.load(source, backend.memory()), backend)) {
-            int bos = source.specialIds().bos(), length = Math.min(LENGTH, lm.context() - 1);
-            if (bos >= 0) return Windows.separate(SelfSampler.sample(lm, bos, 0, SAMPLES, length + 1, SAMPLES, new Sampling(1, 0, 1, 1), _ -> {}), length);
-            return Windows.train(java.util.stream.IntStream.range(0, SAMPLES * length + 1).map(i -> i % lm.vocabulary()).toArray(), length);
+    /** Texts of a model's own, for two engines to read; without a BOS to begin with, all tokens in turn. */
+    private Windows sampled(Backend backend, Settings s) {
+        try (HfModelDir source = HfModelDir.open(speaker != null ? speaker : run.resolve("model")); CausalLm lm = new ModelLm(Model.load(source, backend.memory()), backend)) {
+            int bos = source.specialIds().bos(), length = Math.min(s.length, lm.context() - 1);
+            if (bos >= 0) return Windows.separate(SelfSampler.sample(lm, bos, 0, s.windows, length + 1, Math.min(BATCH, s.windows), new Sampling(1, 0, 1, SEED), _ -> {}), length);
+            return Windows.train(java.util.stream.IntStream.range(0, s.windows * length + 1).map(i -> i % lm.vocabulary()).toArray(), length);
         }
+    }
+
+    private static void compare(Deployment exact, Deployment usual) {
+        Table table = new Table(Table.text("the run"), Table.number("weights moved"), Table.number("by"), Table.number("perplexity"), Table.number("llama.cpp's"), Table.number("bytes"));
+        for (Deployment d : List.of(exact, usual)) {
+            Report.Moved m = d.report().moved() == null ? new Report.Moved(0, 0) : d.report().moved();
+            Deployment.Engines e = d.engines().orElseThrow();
+            table.row(d == exact ? "export-exact" : "rounded again", percent(m.share()), percent(m.rmse()), Format.fixed(e.ours(), 4),
+                    e.missing().isEmpty() ? Format.fixed(e.theirs(), 4) : "skipped", d.report().bytes());
+        }
+        System.out.println();
+        table.print(System.out);
+        System.out.println("The second file: " + usual.report().path());
     }
 
     static void print(Deployment d) {

@@ -3,6 +3,7 @@ package dev.qat.export;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.qat.data.CausalLm;
+import dev.qat.data.GgmlType;
 import dev.qat.data.HfModelDir;
 import dev.qat.data.Windows;
 import dev.qat.eval.Perplexity;
@@ -43,7 +44,7 @@ public record Deployment(Report report, Proof proof, int linears, Optional<Engin
      * Writes and proves.
      *
      * @param run     a run's directory, its model in {@code model/}  @param to the file or directory to write
-     * @param windows what both engines read a few of
+     * @param windows what both engines read
      */
     public static Deployment of(Path run, String target, Exports.Options options, Path to, Windows windows, Backend backend) {
         Exporter exporter = Exports.of(target, options);
@@ -51,8 +52,23 @@ public record Deployment(Report report, Proof proof, int linears, Optional<Engin
             Report report = exporter.write(to, model);
             try (Frozen written = Exports.open(to)) {
                 Proof proof = Proof.of(model, written, report);
-                Optional<Engines> engines = written instanceof GgufIn ? Optional.of(engines(written, to, some(windows), backend)) : Optional.empty();
+                Optional<Engines> engines = written instanceof GgufIn ? Optional.of(engines(written, to, windows, backend)) : Optional.empty();
                 return new Deployment(report, proof, model.quantized().size(), engines);
+            }
+        }
+    }
+
+    /**
+     * The way trained weights usually go into a GGUF file, to compare with: what the codes stand for, rounded once more by
+     * llama.cpp's own {@code ggml_quantize_chunk}; everything else as {@link #of} writes it.
+     */
+    public static Deployment usual(Path run, String target, Exports.Options options, Path to, Windows windows, Backend backend) {
+        GgmlType type = target.startsWith("gguf:") ? GgmlType.named(Target.of(target).name().substring(5)).orElseThrow() : GgmlType.F32;
+        if (!type.lattice() || !type.rounds()) throw Fail.usage("target %s is not one that llama.cpp rounds weights to and this engine reads: take gguf:q4_0, q4_1 or q8_0", target);
+        try (LlamaProcess llama = LlamaProcess.start(); Frozen model = FrozenDir.open(run.resolve("model"), notes(run))) {
+            Report report = new GgufOut(type, options.ends(), true, (t, row) -> llama.quantize(t, row, 1, row.length)).write(to, model);
+            try (Frozen written = Exports.open(to)) {
+                return new Deployment(report, Proof.of(model, written, report), 0, Optional.of(engines(written, to, windows, backend)));
             }
         }
     }
@@ -83,7 +99,7 @@ public record Deployment(Report report, Proof proof, int linears, Optional<Engin
     }
 
     /** The first few, each cut to a length that any context holds. */
-    private static Windows some(Windows all) {
+    public static Windows some(Windows all) {
         int count = Math.min(WINDOWS, all.count()), length = Math.min(LENGTH, all.length());
         return new Windows(all.ids(), java.util.Arrays.copyOf(all.starts(), count), length);
     }

@@ -26,14 +26,32 @@ final class GgufOut implements Exporter {
     private static final double HALF = 1.0 / 1024; // more than a step's rounding to fp16 explains
     private static final int BUFFER = 1 << 20; // bytes written at a time, where rows are shorter
 
+    /** Rounds a row of a linear to a type's blocks.   raw (rowBytes) from row (I) */
+    interface Rounder {
+        byte[] blocks(GgmlType type, float[] row);
+    }
+
     private final GgmlType target, ends;
     private final boolean requantize;
+    private final Rounder rounder;
 
     /** @param ends of the embedding and the head */
     GgufOut(GgmlType target, GgmlType ends, boolean requantize) {
+        this(target, ends, requantize, GgufOut::ours);
+    }
+
+    /** @param rounder who rounds linears that are to be rounded again */
+    GgufOut(GgmlType target, GgmlType ends, boolean requantize, Rounder rounder) {
         this.target = target;
         this.ends = ends;
         this.requantize = requantize;
+        this.rounder = rounder;
+    }
+
+    private static byte[] ours(GgmlType type, float[] row) {
+        byte[] raw = new byte[(int) type.rowBytes(row.length)];
+        for (int e = 0, b = 0; e < row.length; e += type.elements, b += type.bytes) type.round(raw, b, row, e);
+        return raw;
     }
 
     /** What becomes of a tensor: its name in the model, its place in the file. */
@@ -164,7 +182,7 @@ final class GgufOut implements Exporter {
     private void plain(GgufWriter out, Frozen model, Job j, Lattice l, Tally tally) {
         GgmlType type = j.slot.type();
         int cols = (int) j.slot.ne()[0], rows = (int) (j.slot.count() / cols), turned = GgufNames.turned(model.config(), j.name);
-        boolean vector = j.slot.ne().length == 1; // rows of a vector are its elements
+        boolean vector = j.slot.ne().length == 1, linear = !Configs.linear(j.name).isEmpty(); // rows of a vector are its elements
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment floats = arena.allocate(4 * j.slot.count(), 64);
             if (l != null) Frozen.weights(floats, l, l.step());
@@ -177,10 +195,9 @@ final class GgufOut implements Exporter {
             for (int i = 0; i < rows; i++) {
                 MemorySegment.copy(floats, ValueLayout.JAVA_FLOAT, 4L * width * GgufNames.source(i, rows, turned), row, 0, width);
                 int start = i % atOnce * perRow;
-                for (int e = 0, b = start; e < width; e += type.elements, b += type.bytes) {
-                    type.round(raw, b, row, e);
-                    type.decode(back, e, raw, b);
-                }
+                byte[] blocks = linear && type.lattice() ? rounder.blocks(type, row) : ours(type, row);
+                System.arraycopy(blocks, 0, raw, start, perRow);
+                for (int e = 0, b = 0; e < width; e += type.elements, b += type.bytes) type.decode(back, e, blocks, b);
                 tally.rounded(j.name, row, back);
                 if (i % atOnce == atOnce - 1 || i == rows - 1) out.write(j.slot.name(), MemorySegment.ofArray(raw).asSlice(0, start + perRow));
             }

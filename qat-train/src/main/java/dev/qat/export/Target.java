@@ -82,6 +82,12 @@ public record Target(String text, String name, Rule rule) {
         return Fail.usage("target = %s is none of %s (gptq, gptq-v2, awq and compressed-tensors with a grid such as :w4g128)", text, String.join(", ", Exports.names()));
     }
 
+    /** What a weight takes in this container, steps and zero points included. */
+    public double bitsPerWeight(PackedWeight p) {
+        GgmlType type = name.startsWith("gguf:") ? GgmlType.named(name.substring(5)).orElseThrow() : GgmlType.F32;
+        return type.codes() && p.cols() % type.elements == 0 ? type.bitsPerWeight() : p.bitsPerWeight();
+    }
+
     public boolean isNone() {
         return text.isEmpty();
     }

@@ -7,6 +7,7 @@ import dev.qat.data.Windows;
 import dev.qat.export.Deployment;
 import dev.qat.export.Exports;
 import dev.qat.export.HfOut;
+import dev.qat.export.Target;
 import dev.qat.method.Methods;
 import dev.qat.model.Model;
 import dev.qat.model.ModelConfig;
@@ -119,7 +120,7 @@ public final class Runner {
     private Optional<Deployment> deploy(Path dir, Windows heldOut) {
         if (recipe.target().isEmpty()) return Optional.empty();
         var options = Exports.Options.of("embeddings", recipe.save().embeddings(), false);
-        return Optional.of(Deployment.of(dir, recipe.target(), options, Deployment.place(dir, recipe.target()), heldOut, backend));
+        return Optional.of(Deployment.of(dir, recipe.target(), options, Deployment.place(dir, recipe.target()), Deployment.some(heldOut), backend));
     }
 
     private Model fresh(HfModelDir source) {
@@ -153,7 +154,7 @@ public final class Runner {
                     ? "The weights of " + recipe.model().path() + " hold NaN or too large numbers: export the model again."
                     : "No model was written. Lower this stage's learning rates, or give it more bits.");
         }
-        double bits = run.packed().values().stream().mapToDouble(p -> p.bitsPerWeight()).average().orElse(32);
+        double bits = run.packed().values().stream().mapToDouble(Target.of(recipe.target())::bitsPerWeight).average().orElse(32);
         Row judged = new Row(name, q.perplexity(), q.kl(), q.top1(), bits, seconds, notes);
         journal.judged(judged);
         if (board != null) board.judged(judged);

@@ -118,6 +118,25 @@ class ExportTest {
         assertFalse(Files.exists(dir.resolve("runs/tiny/model")));
     }
 
+    /** The usual way beside ours: the same file but for the linears, which llama.cpp has rounded again. */
+    @Test
+    void theUsualWayMovesWhatWasTrained() {
+        Tiny.of(dir.resolve("source"), backend, "llama", 64, 96, "").quantize(Tiny.symmetric(4, 32)).run(dir.resolve("run"));
+        String said = export(0, "--target", "gguf:q4_0", "windows=2", "length=32");
+        if (said.contains("SKIPPED")) {
+            realErr.println("SKIPPED: no test against llama.cpp: " + said);
+            org.junit.jupiter.api.Assumptions.abort("no llama.cpp");
+        }
+        said = export(0, "--target", "gguf:q4_0", "--usual", "windows=2", "length=32");
+        String exact = said.lines().filter(l -> l.startsWith("export-exact")).findFirst().orElseThrow(), usual = said.lines().filter(l -> l.startsWith("rounded again")).findFirst().orElseThrow();
+        assertTrue(exact.contains(" 0.00%"), said);
+        double moved = Double.parseDouble(usual.split("\\s{2,}")[1].replace("%", ""));
+        assertTrue(moved > 10, said);
+        assertTrue(Files.isRegularFile(dir.resolve("run/export/usual-gguf-q4_0.gguf")), said);
+        assertTrue(export(Fail.USAGE, "--target", "gguf:q4_0", "windows=0").contains("windows = 0"));
+        assertTrue(export(Fail.USAGE, "--target", "gptq-v2", "--usual").contains("gguf:q4_0"));
+    }
+
     @Test
     void aRunThatIsNotThereIsASentence() {
         assertTrue(export(Fail.USAGE, "--target", "hf").contains("no model in it"));
