@@ -34,7 +34,7 @@ public final class Packing implements AutoCloseable {
 
     /** Moves the codes in use to the host; the linears that had them have none from here on. */
     public void park() {
-        run.packed().forEach((linear, p) -> parked.add(new Parked(linear, p, copy(p.words()), copy(p.step()), bytes(p.zero()))));
+        run.packed().forEach((linear, p) -> parked.add(new Parked(linear, p, copy(p.words()), copy(p.step()), p.minimum() ? copy(p.zero()) : bytes(p.zero()))));
         run.forget();
     }
 
@@ -43,7 +43,13 @@ public final class Packing implements AutoCloseable {
         Tensor words = shape(l.name() + ".codes", DType.I32, l.rows(), l.words().length / l.rows()), step = shape(l.name() + ".step", DType.F32, l.rows(), l.groups());
         PackedWeight p = new PackedWeight(l.name(), l.bits(), l.group(), l.cols(), words, step, shape(l.name() + ".zero", DType.F32, step.dims()), null, l.minimum());
         parked.add(new Parked(linear, p, copy(words, MemorySegment.ofArray(l.words())),
-                copy(step, MemorySegment.ofArray(l.step())), copy(p.zero(), MemorySegment.ofArray(l.zero()))));
+                copy(step, MemorySegment.ofArray(l.step())), copy(narrow(p), l.minimum() ? MemorySegment.ofArray(l.zero()) : bytes(l.zero()))));
+    }
+
+    private static MemorySegment bytes(float[] wholes) {
+        byte[] narrow = new byte[wholes.length];
+        for (int i = 0; i < narrow.length; i++) narrow[i] = (byte) (int) wholes[i];
+        return MemorySegment.ofArray(narrow);
     }
 
     private static Tensor shape(String name, DType type, long... dims) {

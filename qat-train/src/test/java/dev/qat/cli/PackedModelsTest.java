@@ -107,6 +107,38 @@ class PackedModelsTest {
         assertEquals(1, theirs.get("perplexity").asDouble() / eval(file).get("perplexity").asDouble(), 1e-4);
     }
 
+    /** Block by block and end to end on minima: what trained in every stage is what the file holds. */
+    @Test
+    void aRunOnMinimaEndsWithItsFile() throws IOException {
+        Tiny.of(dir.resolve("source"), backend, "llama", 256, 256, "").run(dir.resolve("plain"));
+        for (String target : List.of("gguf:q4_1", "gguf:q2_k")) {
+            Files.writeString(dir.resolve("recipe.yaml"), """
+                    name: minima
+                    model: {path: %1$s/plain/model}
+                    backend: cpu
+                    threads: 1
+                    output: %1$s/runs
+                    target: %2$s
+                    checkpoint: {resume: never}
+                    data: {files: [%1$s/text.txt], length: 16, windows: 8}
+                    eval: {files: [%1$s/text.txt], length: 16, windows: 4, batch: 4}
+                    stages:
+                      - {method: rtn}
+                      - {method: block-ap, epochs: 1, batch: 4, weight-rate: 1e-3, scale-rate: 1e-3}
+                      - {method: e2e-qp, epochs: 2, batch: 4, rate: 1e-3}
+                    """.formatted(dir, target));
+            out.reset();
+            assertEquals(0, Main.run("train", dir.resolve("recipe.yaml").toString()), err.toString(UTF_8));
+            JsonNode result = JSON.readTree(dir.resolve("runs/minima/result.json").toFile());
+            double judged = result.get("stages").get(3).get("perplexity").asDouble();
+            assertEquals(0, result.get("export").get("largest_minimum_move").asDouble(), target);
+            assertTrue(result.get("export").get("proved_weights").asLong() > 0, target);
+            assertEquals(target.equals("gguf:q4_1") ? 5 : 2.625, result.get("stages").get(3).get("bits_per_weight").asDouble(), target);
+            // the same windows as the last stage was judged on, out of the file
+            assertEquals(1, result.get("export").get("engines").get("perplexity").asDouble() / judged, 1e-3, target);
+        }
+    }
+
     // ---- somebody else's model, packed here as formats.md says and not by our writer -------------------------------------
 
     private static final int BITS = 4, GROUP = 32;
