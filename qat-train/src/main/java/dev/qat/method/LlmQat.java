@@ -17,7 +17,8 @@ import java.util.List;
  * LLM-QAT (arXiv 2305.17888): all weights of the model are trained under quantized weights, activations and KV cache, towards
  * the full-precision model's next-token distributions. Defaults are the official ones.
  *
- * @param bits       W-A-KV, such as 4-8-4; 32 for full precision  @param group inputs of a weight row that share a scale; −1 for the row
+ * @param bits       W-A-KV, such as 4-8-4; 32 for full precision. Weights of 2 bits take the three levels of min-max, not the
+ *                   four that the official code has for this width alone  @param group inputs of a weight row that share a scale; −1 for the row
  * @param asymmetric gives every token (inputs, keys, values) an offset as well
  * @param window     lets gradients pass only where |x| < 2, as the official code does
  * @param ends       also trains embedding and head, which are not quantized
