@@ -14,7 +14,7 @@ public record AbsMean(int group, int activations, Course course) implements Stag
 
     @Override
     public void run(Run run) {
-        new Ternary(Ternary.Kind.ABSMEAN, group, activations).run(run, "absmean", course);
+        new Ternary(Ternary.Kind.ABSMEAN, group, activations).run(run, this, course);
     }
 
     @Override

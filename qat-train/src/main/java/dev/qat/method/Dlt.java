@@ -12,7 +12,7 @@ public record Dlt(int group, int activations, Course course) implements Stage {
 
     @Override
     public void run(Run run) {
-        new Ternary(Ternary.Kind.DLT, group, activations).run(run, "dlt", course);
+        new Ternary(Ternary.Kind.DLT, group, activations).run(run, this, course);
     }
 
     @Override

@@ -9,7 +9,7 @@ public record LsqTernary(int group, int activations, Course course) implements S
 
     @Override
     public void run(Run run) {
-        new Ternary(Ternary.Kind.LSQ, group, activations).run(run, "lsq-ternary", course);
+        new Ternary(Ternary.Kind.LSQ, group, activations).run(run, this, course);
     }
 
     @Override

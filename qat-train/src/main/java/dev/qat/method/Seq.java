@@ -13,7 +13,7 @@ public record Seq(int group, boolean official, int activations, Course course) i
 
     @Override
     public void run(Run run) {
-        new Ternary(official ? Ternary.Kind.SEQ_OFFICIAL : Ternary.Kind.SEQ, group, activations).run(run, "seq", course);
+        new Ternary(official ? Ternary.Kind.SEQ_OFFICIAL : Ternary.Kind.SEQ, group, activations).run(run, this, course);
     }
 
     @Override

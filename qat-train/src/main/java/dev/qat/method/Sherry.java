@@ -22,7 +22,7 @@ public record Sherry(int group, double residual, double warmup, int activations,
         var memory = run.backend().memory();
         Tensor weight = memory.tensor("residual", 1);
         memory.set(weight, 0f);
-        new Ternary(Ternary.Kind.SHERRY, group, activations).run(run, "sherry", course, weight, (step, total) -> memory.set(weight, (float) residual(step, total)));
+        new Ternary(Ternary.Kind.SHERRY, group, activations).run(run, this, course, weight, (step, total) -> memory.set(weight, (float) residual(step, total)));
         memory.free(weight.address);
     }
 

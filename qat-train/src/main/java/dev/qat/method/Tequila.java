@@ -27,7 +27,7 @@ public record Tequila(Rule rule, int group, double epsilon, Epsilon learn, int a
     @Override
     public void run(Run run) {
         Ternary.Kind how = rule == Rule.LEARNED ? Ternary.Kind.LSQ : Ternary.Kind.valueOf(rule.name());
-        new Ternary(how, group, activations, epsilon, learn).run(run, "tequila", course);
+        new Ternary(how, group, activations, epsilon, learn).run(run, this, course);
     }
 
     @Override

@@ -10,6 +10,7 @@ import dev.qat.tensor.Param;
 import dev.qat.tensor.Tensor;
 import dev.qat.train.EndToEnd;
 import dev.qat.train.Run;
+import dev.qat.train.Stage;
 import java.util.ArrayList;
 import java.util.List;
 
@@ -123,12 +124,12 @@ record Ternary(Kind rule, int group, int activations, double epsilon, Tequila.Ep
         }
     }
 
-    void run(Run run, String stage, Course course) {
+    void run(Run run, Stage stage, Course course) {
         run(run, stage, course, null, (_, _) -> {});
     }
 
     /** @param residual the weight of the unrounded weights while training, set by {@code before}, or null */
-    void run(Run run, String stage, Course course, Tensor residual, EndToEnd.Before before) {
+    void run(Run run, Stage stage, Course course, Tensor residual, EndToEnd.Before before) {
         run.reset();
         check(run);
         Backend b = run.backend();
@@ -136,7 +137,7 @@ record Ternary(Kind rule, int group, int activations, double epsilon, Tequila.Ep
         Tensor scratch = b.memory().tensor("dead weights", 3 * weights.stream().mapToLong(w -> w.linear().outputs()).max().orElseThrow());
         run.gauge("train/dead_share", EVERY, () -> dead(b, weights, scratch));
         run.note("dead_start", dead(b, weights, scratch));
-        course.train(run, stage, trained(weights), before);
+        course.train(run, Methods.nameOf(stage) + (stage.variant().isEmpty() ? "" : " (" + stage.variant() + ")"), trained(weights), before);
         run.noGauge();
         run.note("dead_end", dead(b, weights, scratch));
         b.memory().free(scratch.address);

@@ -9,7 +9,7 @@ public record Twn(int group, int activations, Course course) implements Stage {
 
     @Override
     public void run(Run run) {
-        new Ternary(Ternary.Kind.TWN, group, activations).run(run, "twn", course);
+        new Ternary(Ternary.Kind.TWN, group, activations).run(run, this, course);
     }
 
     @Override

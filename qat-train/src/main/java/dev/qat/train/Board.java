@@ -9,8 +9,10 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HashMap;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.stream.Stream;
 
 /**
@@ -19,6 +21,7 @@ import java.util.stream.Stream;
  * metrics.jsonl keeps, so that no step is there twice.
  */
 final class Board implements AutoCloseable {
+    private static final Set<String> USUAL = Set.of("train/loss", "train/grad_norm", "train/lr");
     private static final ObjectMapper JSON = new ObjectMapper();
     private static final long SHOWN = 5_000_000_000L; // nanoseconds between two flushes
 
@@ -53,11 +56,20 @@ final class Board implements AutoCloseable {
             JsonNode n = JSON.readTree(line);
             if (n.hasNonNull("train/loss")) {
                 step(n.path("stage").asText(), n.path("block").asInt(-1), n.path("step").asLong(), n.path("train/loss").asDouble(), n.path("train/grad_norm").asDouble(),
-                        n.path("train/lr").asDouble());
+                        n.path("train/lr").asDouble(), more(n));
             }
         } catch (IOException e) {
             throw Fail.data("metrics.jsonl holds a line that is no JSON: %s", line);
         }
+    }
+
+    /** What a stage had written beside the usual numbers. */
+    private static Map<String, Double> more(JsonNode n) {
+        Map<String, Double> all = new LinkedHashMap<>();
+        n.fieldNames().forEachRemaining(name -> {
+            if (name.startsWith("train/") && !USUAL.contains(name)) all.put(name, n.get(name).asDouble());
+        });
+        return all;
     }
 
     private EventFile of(String stage) {
@@ -70,12 +82,13 @@ final class Board implements AutoCloseable {
         });
     }
 
-    void step(String stage, int block, long step, double loss, double norm, double rate) {
+    void step(String stage, int block, long step, double loss, double norm, double rate, Map<String, Double> more) {
         EventFile f = of(stage);
         String at = block < 0 ? "train/" : "block/" + block + "/";
         f.scalar(at + (block < 0 ? "loss" : "recon_loss"), step, loss);
         f.scalar(at + "grad_norm", step, norm);
         f.scalar(at + "lr", step, rate);
+        more.forEach((name, value) -> f.scalar(name, step, value));
         if (System.nanoTime() - shown < SHOWN) return;
         shown = System.nanoTime();
         f.flush();

@@ -50,7 +50,7 @@ public final class Metrics implements AutoCloseable {
         line.put("step", step).put("train/loss", loss).put("train/grad_norm", norm).put("train/lr", rate).put("seconds", seconds);
         more.forEach(line::put);
         byte[] utf8 = (line + "\n").getBytes(StandardCharsets.UTF_8);
-        if (board != null) board.step(stage, block, step, loss, norm, rate);
+        if (board != null) board.step(stage, block, step, loss, norm, rate, more);
         try {
             out.write(utf8);
             bytes += utf8.length;
