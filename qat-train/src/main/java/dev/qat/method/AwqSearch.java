@@ -43,7 +43,7 @@ record AwqSearch(double[] h, int cols, int bits, int group) {
 
     /** Σ ‖x (Ŵ − W)ᵀ‖², Ŵ = Q(W · s) / s: 2 O I² operations. */
     double loss(double[] w, double[] s, Channels columns) {
-        return IntStream.range(0, w.length / cols).parallel().mapToDouble(r -> {
+        double[] rows = IntStream.range(0, w.length / cols).parallel().mapToDouble(r -> {
             double[] row = new double[cols], out = new double[cols];
             for (int j = 0; j < cols; j++) row[j] = w[r * cols + j] * s[columns.of(j)];
             for (int g = 0; g < cols; g += group) {
@@ -51,7 +51,10 @@ record AwqSearch(double[] h, int cols, int bits, int group) {
                 for (int j = g; j < g + group; j++) row[j] = (range.nearest(row[j]) - row[j]) / s[columns.of(j)];
             }
             return product(row, 0, cols, out);
-        }).sum();
+        }).toArray();
+        double sum = 0;
+        for (double row : rows) sum += row;
+        return sum;
     }
 
     /** d H dᵀ over the columns from … from + count. */

@@ -72,6 +72,7 @@ public record FptQuant(String bits, double p, int steps, int batch, double rate,
         run.reset();
         Memory memory = run.backend().memory();
         Parts parts = parts(run);
+        for (Scaled s : parts.scaled) run.backend().fill(s.tau.value(), 0);
         for (Weighted w : parts.weighted) if (!run.planned()) memory.set(w.step.value(), rows(memory, w.linear));
         calibrate(run, parts.ranged);
         install(parts);

@@ -32,9 +32,13 @@ final class Loud {
 
     /** The table of a run on 64 samples of 24 tokens. */
     static List<Runner.Row> run(Path dir, Backend be, Path model, List<Stage> stages) {
+        return run(dir, be, model, stages, new Recipe.Data(List.of(), List.of(), 0, 24, 0, 64, 1, 0, 0), 32);
+    }
+
+    static List<Runner.Row> run(Path dir, Backend be, Path model, List<Stage> stages, Recipe.Data data, int judged) {
         Recipe d = Recipe.DEFAULTS;
         Recipe r = new Recipe("run", new Recipe.Source(model, Recipe.Init.LOAD), "cpu", Precision.FP32, false, 1, 3, dir.resolve("runs"),
-                new Recipe.Data(List.of(), List.of(), 0, 24, 0, 64, 1, 0, 0), new Recipe.Eval(List.of(), 0, 24, 32, 8), d.save(),
+                data, new Recipe.Eval(List.of(), 0, data.length(), judged, 8), d.save(),
                 new Recipe.Checkpoint(0, 0, 0, Recipe.Resume.NEVER), d.recovery(), new Recipe.Observe(false, 0), d.target(), stages);
         return Runner.run(r, "name: run\n", Map.of("qat", "test"), be, Watch.NOBODY).rows();
     }
