@@ -74,11 +74,9 @@ final class Board implements AutoCloseable {
 
     private EventFile of(String stage) {
         return files.computeIfAbsent(stage, name -> {
-            try {
-                return new EventFile(Files.createDirectories(folder.resolve(name)));
-            } catch (IOException e) {
-                throw Fail.io(e, "%s: cannot create: %s", folder.resolve(name), e);
-            }
+            RunFiles.make(folder);
+            RunFiles.make(folder.resolve(name));
+            return new EventFile(folder.resolve(name));
         });
     }
 

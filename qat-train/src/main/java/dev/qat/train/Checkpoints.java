@@ -101,12 +101,8 @@ final class Checkpoints {
     /** Once: a folder that vanishes later takes with it what a new checkpoint would name. */
     private void create() {
         if (created) return;
-        try {
-            Files.createDirectories(folder);
-            created = true;
-        } catch (IOException e) {
-            throw Fail.io(e, "cannot create %s: %s. Is the output directory still there, and may it be written to?", folder, e);
-        }
+        RunFiles.make(folder);
+        created = true;
     }
 
     private static Stored stored(Path file) {

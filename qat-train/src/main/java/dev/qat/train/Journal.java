@@ -56,11 +56,12 @@ final class Journal implements AutoCloseable {
     private Map<String, MemorySegment> chains = Map.of();
     private Map<String, Future<Stored>> chainFiles = Map.of();
     private double before, stageBefore;
-    private long begun = System.nanoTime(), stageBegun = begun, kept = begun;
+    private final long begun;
+    private long stageBegun = System.nanoTime(), kept = stageBegun;
     private double copying;
     private int copies;
 
-    Journal(Recipe.Checkpoint config, Checkpoints files, Stop stop, Watch watch, Metrics metrics, Map<String, String> fingerprint, Map<String, String> environment, Manifest from, Heart heart) {
+    Journal(Recipe.Checkpoint config, Checkpoints files, Stop stop, Watch watch, Metrics metrics, Map<String, String> fingerprint, Map<String, String> environment, Manifest from, Heart heart, long begun) {
         this.config = config;
         this.files = files;
         this.scribe = new Scribe();
@@ -71,6 +72,7 @@ final class Journal implements AutoCloseable {
         this.environment = environment;
         this.from = from;
         this.heart = heart;
+        this.begun = begun;
         if (from != null) {
             rows.addAll(from.rows());
             before = from.seconds();
@@ -80,7 +82,7 @@ final class Journal implements AutoCloseable {
 
     /** Of a run that only plans: nothing is kept and nothing was. */
     static Journal none() {
-        return new Journal(new Recipe.Checkpoint(0, 0, 0, Recipe.Resume.NEVER), null, new Stop(), Watch.NOBODY, null, Map.of(), Map.of(), null, null);
+        return new Journal(new Recipe.Checkpoint(0, 0, 0, Recipe.Resume.NEVER), null, new Stop(), Watch.NOBODY, null, Map.of(), Map.of(), null, null, System.nanoTime());
     }
 
     // ---- the run -----------------------------------------------------------------------------------------------------

@@ -45,6 +45,16 @@ public final class RunFiles implements AutoCloseable {
         return run.resolve("checkpoints");
     }
 
+    /** Makes a folder in the run's directory, which must still be there: one that is made anew would lack what it held. */
+    static void make(Path folder) {
+        if (Files.isDirectory(folder)) return;
+        try {
+            Files.createDirectory(folder);
+        } catch (IOException e) {
+            throw Fail.io(e, "cannot create %s: %s. Is the output directory still there, and may it be written to?", folder, e);
+        }
+    }
+
     /** Takes the directory for this process; the system gives it back when the process dies. */
     static RunFiles open(Recipe recipe, Watch watch) {
         Path dir = recipe.directory();

@@ -72,6 +72,7 @@ public final class Runner {
     }
 
     private Result run(String rendered) {
+        long begun = System.nanoTime();
         Path dir = recipe.directory(), model = recipe.model().path();
         boolean scratch = recipe.model().init() == Recipe.Init.RANDOM;
         try (Start start = Start.open(model, !scratch)) {
@@ -92,7 +93,7 @@ public final class Runner {
             fingerprint.put("data", Fingerprint.windows(texts.train().all(), texts.heldOut()));
             if (from != null) files.refuseOther(from, fingerprint);
             try (Metrics metrics = new Metrics(dir.resolve("metrics.jsonl"), from == null ? 0 : from.metrics());
-                 Journal journal = new Journal(recipe.checkpoint(), files.checkpoints(), stop, watch, metrics, fingerprint, environment(), from, heart);
+                 Journal journal = new Journal(recipe.checkpoint(), files.checkpoints(), stop, watch, metrics, fingerprint, environment(), from, heart, begun);
                  Board board = recipe.observe().tensorboard() ? new Board(dir, dir.resolve("metrics.jsonl"), journal.rows()) : null) {
                 metrics.show(board);
                 Run run = new Run(recipe, backend, student, teacher, texts.train(), watch, metrics, journal, watch.reads() ? Peak.measure(backend) : Double.NaN);

@@ -6,7 +6,6 @@ import dev.qat.data.SafetensorsWriter.Slot;
 import dev.qat.data.Sha256;
 import dev.qat.data.StoredType;
 import dev.qat.tensor.Fail;
-import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
@@ -46,11 +45,7 @@ record Samples(Path folder, boolean kept, String key, Stop stop, Consumer<String
         if (kept) {
             int tokens = rows.getFirst().length;
             int[] ids = rows.stream().flatMapToInt(Arrays::stream).toArray();
-            try {
-                Files.createDirectories(folder);
-            } catch (IOException e) {
-                throw Fail.io(e, "cannot create %s: %s. Is the output directory still there, and may it be written to?", folder, e);
-            }
+            RunFiles.make(folder);
             try (SafetensorsWriter out = SafetensorsWriter.open(file(first), List.of(new Slot("ids", StoredType.I32, rows.size(), tokens)), Map.of("key", key(tokens), "sha256", sum(ids)))) {
                 out.write("ids", MemorySegment.ofArray(ids));
                 out.finish();

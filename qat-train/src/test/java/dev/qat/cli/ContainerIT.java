@@ -1,0 +1,148 @@
+package dev.qat.cli;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
+
+import com.github.dockerjava.api.DockerClient;
+import com.github.dockerjava.api.async.ResultCallback;
+import com.github.dockerjava.api.command.InspectContainerResponse;
+import com.github.dockerjava.api.exception.NotFoundException;
+import com.github.dockerjava.api.model.AccessMode;
+import com.github.dockerjava.api.model.Bind;
+import com.github.dockerjava.api.model.Capability;
+import com.github.dockerjava.api.model.Frame;
+import com.github.dockerjava.api.model.HostConfig;
+import com.github.dockerjava.api.model.Volume;
+import dev.qat.tensor.Fail;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermissions;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.testcontainers.DockerClientFactory;
+
+/**
+ * The images, built from the Dockerfiles and run: without root, without network, with a root that cannot be written to. A job in
+ * one is stopped in the middle, started again, and ends in the bytes of a job that was left alone.
+ *
+ * <p>Needs a Docker engine, and base images that need no registry: {@code scripts/container-bases} makes them.
+ */
+final class ContainerIT {
+    private static final String JDK = "qat-test/jdk", BASE = "qat-test/base";
+    private static final Path ROOT = Path.of(System.getProperty("qat.root"));
+    private static DockerClient docker;
+
+    @TempDir
+    static Path temp;
+    static TinyDir dir;
+
+    @BeforeAll
+    static void prepare() throws Exception {
+        assumeTrue(DockerClientFactory.instance().isDockerAvailable(), "SKIPPED: no Docker engine answers, so the images are not tested");
+        docker = DockerClientFactory.lazyClient();
+        for (String image : List.of(JDK, BASE)) assumeTrue(has(image), "SKIPPED: no image " + image + ", so the images are not tested; scripts/container-bases makes it");
+        for (String file : List.of("Dockerfile", "Dockerfile.cpu")) {
+            docker.buildImageCmd().withBaseDirectory(ROOT.toFile()).withDockerfile(ROOT.resolve("docker").resolve(file).toFile()).withNetworkMode("none")
+                    .withBuildArg("JDK_IMAGE", JDK).withBuildArg("BASE_IMAGE", BASE).withTags(Set.of(tag(file))).start().awaitImageId();
+        }
+        dir = TinyDir.in(temp);
+        Files.createDirectories(temp.resolve("runs"));
+        // whoever runs the tests is not the user in the container
+        Files.setPosixFilePermissions(temp, PosixFilePermissions.fromString("rwxr-xr-x"));
+        Files.setPosixFilePermissions(temp.resolve("runs"), PosixFilePermissions.fromString("rwxrwxrwx"));
+    }
+
+    private static String tag(String dockerfile) {
+        return dockerfile.equals("Dockerfile") ? "qat-test/qat" : "qat-test/qat-cpu";
+    }
+
+    private static boolean has(String image) {
+        try {
+            docker.inspectImageCmd(image).exec();
+            return true;
+        } catch (NotFoundException e) {
+            return false;
+        }
+    }
+
+    /** A container as the documentation says it is to be run; the recipe's folder lies where the recipe says. */
+    private static String create(String image, String... command) {
+        HostConfig host = HostConfig.newHostConfig().withReadonlyRootfs(true).withNetworkMode("none").withTmpFs(Map.of("/tmp", "exec")).withCapDrop(Capability.ALL)
+                .withBinds(new Bind(temp.toString(), new Volume(temp.toString()), AccessMode.rw));
+        return docker.createContainerCmd(image).withCmd(command).withHostConfig(host).exec().getId();
+    }
+
+    private static String train(String name) {
+        return create("qat-test/qat-cpu", "train", dir.recipe(), "name=" + name, "checkpoint.steps=3", "stages.block-ap.epochs=4", "stages.e2e-qp.epochs=30");
+    }
+
+    private static int end(String container) {
+        return docker.waitContainerCmd(container).start().awaitStatusCode();
+    }
+
+    private static String log(String container) throws InterruptedException {
+        StringBuilder all = new StringBuilder();
+        docker.logContainerCmd(container).withStdOut(true).withStdErr(true).exec(new ResultCallback.Adapter<Frame>() {
+            @Override
+            public void onNext(Frame f) {
+                all.append(new String(f.getPayload(), StandardCharsets.UTF_8));
+            }
+        }).awaitCompletion();
+        return all.toString();
+    }
+
+    @Test
+    void aJobStoppedInTheMiddleEndsInTheSameBytes() throws Exception {
+        String whole = train("whole"), stopped = train("stopped");
+        docker.startContainerCmd(whole).exec();
+        assertEquals(0, end(whole), log(whole));
+
+        docker.startContainerCmd(stopped).exec();
+        Path metrics = temp.resolve("runs/stopped/metrics.jsonl");
+        while (!Files.exists(metrics) || Files.size(metrics) == 0) Thread.sleep(5);
+        docker.stopContainerCmd(stopped).withTimeout(60).exec();
+        InspectContainerResponse state = docker.inspectContainerCmd(stopped).exec();
+        assertEquals(Fail.AGAIN, state.getState().getExitCodeLong().intValue(), log(stopped));
+        docker.startContainerCmd(stopped).exec();
+        assertEquals(0, end(stopped), log(stopped));
+        assertTrue(log(stopped).contains("resuming from the checkpoint"), log(stopped));
+        for (String file : List.of("model/packed.safetensors", "model/model.safetensors")) {
+            assertArrayEquals(Files.readAllBytes(temp.resolve("runs/whole").resolve(file)), Files.readAllBytes(temp.resolve("runs/stopped").resolve(file)), file);
+        }
+        assertEquals(10001, Files.getAttribute(metrics, "unix:uid"), "the job ran without root");
+        docker.removeContainerCmd(whole).exec();
+        docker.removeContainerCmd(stopped).exec();
+    }
+
+    @Test
+    void theCudaImageSaysWhatItLacksWithoutADriver() throws Exception {
+        String train = create("qat-test/qat", "train", dir.recipe(), "name=gpu", "backend=cuda");
+        docker.startContainerCmd(train).exec();
+        assertEquals(Fail.DEVICE, end(train), log(train));
+        assertTrue(log(train).lines().anyMatch(l -> l.startsWith("qat: ") && l.contains("libcuda.so.1")), log(train));
+        String doctor = create("qat-test/qat", "doctor");
+        docker.startContainerCmd(doctor).exec();
+        end(doctor);
+        assertTrue(log(doctor).contains("Java 25"), log(doctor));
+        docker.removeContainerCmd(train).exec();
+        docker.removeContainerCmd(doctor).exec();
+    }
+
+    @Test
+    void theHealthCheckRunsInTheImage() throws Exception {
+        List<String> check = docker.inspectImageCmd("qat-test/qat-cpu").exec().getConfig().getHealthcheck().getTest();
+        assertEquals("CMD", check.getFirst());
+        String container = docker.createContainerCmd("qat-test/qat-cpu").withEntrypoint(check.subList(1, check.size())).withHostConfig(HostConfig.newHostConfig()
+                .withReadonlyRootfs(true).withNetworkMode("none").withTmpFs(Map.of("/tmp", "exec"))).exec().getId();
+        docker.startContainerCmd(container).exec();
+        assertEquals(0, end(container), log(container));
+        docker.removeContainerCmd(container).exec();
+    }
+}
