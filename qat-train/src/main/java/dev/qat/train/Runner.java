@@ -104,6 +104,7 @@ public final class Runner {
                 Optional<Deployment> deployed = deploy(dir, texts.heldOut());
                 Result result = new Result(journal.rows(), texts.description(), journal.seconds(), dir, deployed, false);
                 journal.finish();
+                if (!journal.cost().isEmpty()) watch.say(journal.cost());
                 files.write(result, fingerprint, environment(), backend.name(), texts);
                 return result;
             }
