@@ -8,13 +8,19 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.qat.cpu.CpuBackend;
 import dev.qat.model.Block;
 import dev.qat.model.Model;
+import dev.qat.model.Positions;
 import dev.qat.model.Probe;
 import dev.qat.model.Tiny;
 import dev.qat.ops.Backend;
 import dev.qat.ops.Ops;
 import dev.qat.ops.Philox;
+import dev.qat.tensor.DType;
 import dev.qat.tensor.Fail;
+import dev.qat.tensor.Tensor;
+import dev.qat.train.Step;
 import java.util.Arrays;
+import java.util.Map;
+import java.util.TreeMap;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -109,6 +115,33 @@ final class FoldsTest {
                 if (rotation > 0) m.blocks().forEach(b -> b.down.inputSite.add((t, x) -> Ops.hadamard(t, x, rotation)));
                 assertEquals(0, off(before, doubles(new Probe(be, m).logits(IDS))), 1e-4, fold + " rounded to fp32");
             }
+        }
+    }
+
+    private static Map<String, Long> calls(Backend be, Model m) {
+        Tensor ids = be.memory().tensor("ids", DType.I32, IDS.length);
+        Positions at = m.positions(1, IDS.length);
+        Map<String, Long> calls = new TreeMap<>();
+        Step.cost(be, false, t -> m.hidden(t, ids, at, false)).ops().forEach((op, cost) -> calls.put(op, cost.calls()));
+        return calls;
+    }
+
+    /** Merged, nothing is left in the graph but the rotation that cannot be. */
+    @Test
+    void onlyTheRotationOfDownIsLeftToDo() {
+        try (Backend be = new CpuBackend(1)) {
+            Model m = Tiny.model(be, Tiny.LLAMA, 5);
+            m.untie();
+            Map<String, Long> before = calls(be, m);
+            Merge weights = new Merge(be.memory());
+            DoubleLm lm = new DoubleLm(m, weights);
+            for (String one : new String[] {"residual", "values", "keys", "up", "down"}) fold(one, weights, m, lm);
+            weights.store();
+            assertEquals(before, calls(be, m));
+            m.blocks().forEach(b -> b.down.inputSite.add((t, x) -> Ops.hadamard(t, x, lm.rotation)));
+            Map<String, Long> after = calls(be, m);
+            assertEquals(m.blocks().size(), after.remove("hadamard"));
+            assertEquals(before, after);
         }
     }
 
