@@ -182,12 +182,13 @@ __device__ __forceinline__ void put4(void* p, i64 i, const float (&v)[4], int co
 }
 
 // the same where acc says whether it is written or added
+// acc: 0 writes fp32, 1 adds to it, 2 writes BF16
 __device__ __forceinline__ void give4(float* p, i64 i, const float (&v)[4], int count, int wide, int acc) {
     float sum[4] = {};
-    if (acc) get4(sum, p, i, count, wide);
+    if (acc == 1) get4(sum, p, i, count, wide);
     #pragma unroll
-    for (int k = 0; k < 4; k++) sum[k] = acc ? sum[k] + v[k] : v[k];
-    put4(p, i, sum, count, wide);
+    for (int k = 0; k < 4; k++) sum[k] = acc == 1 ? sum[k] + v[k] : v[k];
+    put4(p, i, sum, count, wide, acc == 2);
 }
 
 // ---- more words ---------------------------------------------------------------------------------------------------

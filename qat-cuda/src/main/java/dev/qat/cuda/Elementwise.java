@@ -48,7 +48,7 @@ final class Elementwise {
 
     void swigluBack(Grad dgate, Grad dup, Tensor dy, Tensor gate, Tensor up) {
         if (!dgate.wanted() && !dup.wanted()) return;
-        fp32(dgate, dup, dy, gate, up);
+        fp32(dy, gate, up);
         on.run("swiglu", "swigluBack", flat(dy.size()), dgate, dup, dy, gate, up, dy.size(), wideFlat(dgate, dup, dy, gate, up));
     }
 

@@ -8,7 +8,7 @@ import dev.qat.tensor.Tensor;
 /**
  * Launches kernels on tensors: turns tensors, gradients and flags into a kernel's arguments and a shape into its blocks.
  *
- * <p>A tensor becomes its address, a {@link Grad} its address (0 for none) and whether to add, a boolean 0 or 1. Kernels take
+ * <p>A tensor becomes its address, a {@link Grad} its address (0 for none) and 1 to add, 0 to write, 2 to write BF16; a boolean 0 or 1. Kernels take
  * four elements a thread, so {@link #wide} says whether every row of every tensor begins on a vector's address.
  */
 final class Launcher {
@@ -48,7 +48,9 @@ final class Launcher {
                 case Tensor t -> out[n++] = t.address;
                 case Grad g -> {
                     out[n++] = g.wanted() ? g.to().address : 0L;
-                    out[n++] = g.add() ? 1 : 0;
+                    boolean narrow = g.wanted() && half(g.to());
+                    Fail.unless(!narrow || !g.add(), "nothing is added to %s, which is BF16", g.to());
+                    out[n++] = g.add() ? 1 : narrow ? 2 : 0;
                 }
                 case Boolean flag -> out[n++] = flag ? 1 : 0;
                 default -> out[n++] = a;

@@ -78,7 +78,7 @@ final class Layers {
     }
 
     private void turn(Grad y, Tensor x, Tensor table, Tensor positions, float sign) {
-        fp32(y, x, table);
+        fp32(x, table);
         int half = toInt(table.cols()), heads = toInt(x.cols() / (2 * half));
         on.run("rope", "rope", rows(x.rows(), x.cols() / 2, BLOCK), y, x, table, positions, sign, heads, half, toInt(table.dim(1)),
                 wide(half, y, x, table));

@@ -24,10 +24,10 @@ public final class Ops {
         Tensor y = t.alloc("linear", x.rows(), w.rows());
         Tensor xo = t.operand(x), wo = t.operand(w);
         t.backend().linear(y, xo, wo, bias, plus);
+        y.narrowGrad = bias == null && plus == null;
         t.push(y, () -> {
             Tensor dy = t.gradOf(y);
-            if (plus != null && plus.wants) t.backend().accumulate(t.grad(plus), dy, 1);
-            t.backend().linearBack(t.grad(x), t.grad(w), t.grad(bias), t.operand(dy), xo, wo);
+            residual(t, y, plus, x, () -> t.backend().linearBack(t.grad(x), t.grad(w), t.grad(bias), t.operand(dy), xo, wo));
         }, x, w, bias, plus);
         return y;
     }
@@ -38,21 +38,31 @@ public final class Ops {
      */
     public static Tensor linear(Tape t, Tensor x, Supplier<Tensor> weight, long O, Tensor bias, Tensor plus) {
         Tensor y = t.alloc("linear", x.rows(), O), xo = t.operand(x);
+        y.narrowGrad = bias == null && plus == null;
         t.brief(() -> {
             Tensor w = weight.get();
             t.backend().linear(y, xo, t.operand(w), bias, plus);
             y.wants = w.wants;
         });
         t.push(y, () -> {
-            Tensor dy = t.gradOf(y), dyo = t.operand(dy);
-            if (plus != null && plus.wants) t.backend().accumulate(t.grad(plus), dy, 1);
-            Grad dx = t.grad(x), dbias = t.grad(bias);
-            t.again(() -> {
-                Tensor w = weight.get();
-                t.backend().linearBack(dx, t.grad(w), dbias, dyo, xo, t.operand(w));
+            Tensor dyo = t.operand(t.gradOf(y));
+            residual(t, y, plus, x, () -> {
+                Grad dx = t.grad(x), dbias = t.grad(bias);
+                t.again(() -> {
+                    Tensor w = weight.get();
+                    t.backend().linearBack(dx, t.grad(w), dbias, dyo, xo, t.operand(w));
+                });
             });
         }, x, bias, plus);
         return y;
+    }
+
+    /** Gives dy to what was added to a product: itself, once the product's backward has read it, where nothing else was given yet. */
+    private static void residual(Tape t, Tensor y, Tensor plus, Tensor x, Runnable product) {
+        boolean handsOver = plus != null && plus != x && t.handsOver(y, plus);
+        if (plus != null && plus.wants && !handsOver) t.backend().accumulate(t.grad(plus), t.gradOf(y), 1);
+        product.run();
+        if (handsOver) t.handOver(y, plus);
     }
 
     /** y = x · gain / rms(x), over the last gain.size elements of each row. */
@@ -72,7 +82,7 @@ public final class Ops {
     public static Tensor rope(Tape t, Tensor x, Tensor table, Tensor positions) {
         Tensor y = t.alloc("rope", x.dims());
         t.backend().rope(y, x, table, positions);
-        t.push(y, () -> t.backend().ropeBack(t.grad(x), t.gradOf(y), table, positions), x);
+        t.push(y, () -> t.backend().ropeBack(t.gradOperand(x), t.gradOf(y), table, positions), x);
         return y;
     }
 
@@ -99,7 +109,7 @@ public final class Ops {
     public static Tensor swiglu(Tape t, Tensor gate, Tensor up, DType type) {
         Tensor y = t.alloc("swiglu", type, gate.dims());
         t.backend().swiglu(y, gate, up);
-        t.push(y, () -> t.backend().swigluBack(t.grad(gate), t.grad(up), t.gradOf(y), gate, up), gate, up);
+        t.push(y, () -> t.backend().swigluBack(t.gradOperand(gate), t.gradOperand(up), t.gradOf(y), gate, up), gate, up);
         return y;
     }
 
@@ -151,8 +161,13 @@ public final class Ops {
     /** mean (x − target)² → (1); recording, it is computed in the backward pass. */
     public static Tensor mse(Tape t, Tensor x, Tensor target) {
         Tensor loss = t.alloc("loss", 1);
-        atTheEnd(t, () -> t.backend().mse(loss, t.grad(x), x, target));
+        mse(t, loss, x, target);
         return loss;
+    }
+
+    /** The same into a tensor of the caller's.   loss (1) */
+    public static void mse(Tape t, Tensor loss, Tensor x, Tensor target) {
+        atTheEnd(t, () -> t.backend().mse(loss, t.grad(x), x, target));
     }
 
     /** A loss has no consumer, so recording it waits for the backward pass and then makes value and gradient in one go. */

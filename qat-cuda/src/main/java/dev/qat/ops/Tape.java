@@ -113,7 +113,9 @@ public final class Tape {
     /** Keeps the backward of an op whose output is y; skipped where no input wants a gradient. */
     void push(Tensor y, Runnable back, Tensor... inputs) {
         for (Tensor x : inputs) y.wants |= x != null && x.wants;
-        if (recording && y.wants) keep(new Entry(y, back, made));
+        if (!recording || !y.wants) return;
+        for (Tensor x : inputs) if (x != null) x.uses++;
+        keep(new Entry(y, back, made));
     }
 
     /** Keeps a loss: its backward starts the pass and needs no gradient of its own. */
@@ -136,6 +138,16 @@ public final class Tape {
         if (x == null || !x.wants) return Grad.NONE;
         Fail.unless(x.lentStep != step || x.gradStep == step, "the gradient of %s is lent out and cannot be written yet", x);
         return next(x);
+    }
+
+    /** The same for an op that can write operands: in their type where x went into no other op and products alone read its gradient. */
+    Grad gradOperand(Tensor x) {
+        if (x == null || !x.wants || !x.narrowGrad || x.uses != 1 || x.grad != null || x.gradHost != null) return grad(x);
+        x.grad = arena.alloc("d " + x.name, backend.operand(), x.dims());
+        x.gradStep = step;
+        placed.add(x);
+        gradients.put(x, x.grad);
+        return new Grad(x.grad, false);
     }
 
     /** The same for the backward of y, which the gradient of x may have been lent to by {@link #shareGrad}. */
@@ -166,6 +178,18 @@ public final class Tape {
     Tensor gradOf(Tensor y) {
         Fail.unless(y.gradStep == step, "the gradient of %s was read before it was written", y);
         return y.grad;
+    }
+
+    /** Whether dL/dy can become dL/dx when y's backward has read it: nothing of dL/dx is there yet, and dL/dy is this tape's own. */
+    boolean handsOver(Tensor y, Tensor x) {
+        return x.wants && x.grad == null && x.gradHost == null && y.grad != null && gradients.get(y) == y.grad;
+    }
+
+    void handOver(Tensor y, Tensor x) {
+        x.grad = gradients.remove(y);
+        x.gradStep = step;
+        placed.add(x);
+        gradients.put(x, x.grad);
     }
 
     /** Whether a gradient of x was written in this step. */

@@ -21,6 +21,9 @@ public final class Tensor {
     public Tensor grad;
     /** The tape step in which {@link #grad} was last written; tells "write" from "add". */
     public long gradStep = -1;
+    /** Whether products alone read dL/dthis, and how many recorded ops read this. */
+    public boolean narrowGrad;
+    public int uses;
     /** A tensor whose gradient memory this one's gradient may use until an element-wise backward turns it over; null for none. */
     public Tensor gradHost;
     /** The tape step in which {@link #grad}'s memory was lent to the tensor that names this one as its host. */

@@ -82,9 +82,8 @@ public final class Blockwise {
         if (!past) approach(block);
         try (AdamW adam = new AdamW(run.backend(), method.prepare(block), c.adam);
              Step step = new Step(run.backend(), "step of " + stage, true, t -> {
-                 Tensor rows = Ops.mse(t, block.forward(t, quantized.x, quantized.at), target);
+                 Ops.mse(t, loss, block.forward(t, quantized.x, quantized.at), target);
                  t.backward();
-                 t.backend().copy(loss, rows);
                  adam.update(t.backend());
              })) {
             Trainer trainer = new Trainer(run, new Trainer.Name(stage, block.index), c.schedule, c.rate, adam);
