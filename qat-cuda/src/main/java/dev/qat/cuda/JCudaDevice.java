@@ -101,6 +101,7 @@ public final class JCudaDevice implements Device {
                 + "CUDA_VISIBLE_DEVICES, or use backend: cpu.");
         check(started, "cuInit");
         if (ordinal < 0 || ordinal >= n[0]) throw Fail.device("CUDA device %d was asked for and there are %d, counted from 0.", ordinal, n[0]);
+        Redist.load();
         touch("cuBLAS", "libcublas.so.12", INSTALL, () -> {
             JCublas2.setExceptionsEnabled(false);
             return 0;

@@ -7,20 +7,19 @@ import dev.qat.tensor.DType;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.Tensor;
-import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.util.List;
 
 /**
- * The hidden states at the entrance of a block, of every window in use, kept on the host while they are carried from block to
- * block. On the device lies one batch of them, {@link #x}.
+ * The hidden states at the entrance of a block, of every window in use, kept on the host (pinned, where there is a device) while
+ * they are carried from block to block. On the device lies one batch of them, {@link #x}.
  */
 public final class Chain implements AutoCloseable {
     private final Run run;
     private final Memory memory;
     private final Windows windows;
     private final int batch;
-    private final Arena host = Arena.ofShared();
+    private final long address;
     private final MemorySegment states;   // (batches, B·T, C)
     /** The batch that lies on the device.   (B·T, C) */
     public final Tensor x;
@@ -35,8 +34,8 @@ public final class Chain implements AutoCloseable {
         this.x = x;
         this.at = at;
         this.batches = windows.count() / batch;
-        states = run.plan() != null ? MemorySegment.NULL : host.allocate(batches * x.bytes(), 64);
-        if (run.plan() != null) run.plan().host(name, batches * x.bytes());
+        address = memory.allocateOnHost(name, batches * x.bytes());
+        states = run.plan() != null ? MemorySegment.NULL : MemorySegment.ofAddress(address).reinterpret(batches * x.bytes());
     }
 
     /** The embeddings of all windows, {@code batch} at a time. */
@@ -134,6 +133,6 @@ public final class Chain implements AutoCloseable {
 
     @Override
     public void close() {
-        host.close();
+        memory.free(address);
     }
 }
