@@ -87,7 +87,7 @@ public final class Blockwise {
                  adam.update(t.backend());
              })) {
             Trainer trainer = new Trainer(run, new Trainer.Name(stage, block.index), c.schedule, c.rate, adam);
-            trainer.fed(2 * target.bytes()).loop(job, block.index * total, total, i -> {
+            trainer.fed(2 * full.batchBytes()).loop(job, block.index * total, total, i -> {
                 int epoch = (int) (i / full.batches), k = (int) (i % full.batches);
                 int b = c.shuffle ? Windows.order(run.recipe().seed(), epoch, full.batches)[k] : k;
                 quantized.load(b, quantized.x);

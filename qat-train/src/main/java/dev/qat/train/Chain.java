@@ -23,19 +23,22 @@ public final class Chain implements AutoCloseable {
     private final MemorySegment states;   // (batches, B·T, C)
     /** The batch that lies on the device.   (B·T, C) */
     public final Tensor x;
+    /** The same as it travels and is kept, in the type products read; x itself where that is fp32. */
+    private final Tensor parcel;
     public final Positions at;
     public final int batches;
 
-    private Chain(Run run, String name, Windows windows, int batch, Tensor x, Positions at) {
+    private Chain(Run run, String name, Windows windows, int batch, Tensor x, Tensor parcel, Positions at) {
         this.run = run;
         this.memory = run.backend().memory();
         this.windows = windows;
         this.batch = batch;
         this.x = x;
+        this.parcel = parcel;
         this.at = at;
         this.batches = windows.count() / batch;
-        address = memory.allocateOnHost(name, batches * x.bytes());
-        states = run.plan() != null ? MemorySegment.NULL : MemorySegment.ofAddress(address).reinterpret(batches * x.bytes());
+        address = memory.allocateOnHost(name, batches * parcel.bytes());
+        states = run.plan() != null ? MemorySegment.NULL : MemorySegment.ofAddress(address).reinterpret(batches * parcel.bytes());
     }
 
     /** The embeddings of all windows, {@code batch} at a time. */
@@ -50,13 +53,15 @@ public final class Chain implements AutoCloseable {
         if (windows.count() < batch) {
             throw Fail.usage("%s: batch = %d, but there are only %d training windows. Lower batch or give more text.", stage, batch, windows.count());
         }
-        Tensor x = run.backend().memory().tensor("block input", (long) batch * windows.length(), run.student().config.C());
-        return new Chain(run, "activation chain", windows, batch, x, run.student().positions(batch, windows.length()));
+        Memory m = run.backend().memory();
+        DType type = run.backend().operand();
+        Tensor x = m.tensor("block input", (long) batch * windows.length(), run.student().config.C());
+        return new Chain(run, "activation chain", windows, batch, x, type == DType.F32 ? x : m.tensor("states on their way", type, x.dims()), run.student().positions(batch, windows.length()));
     }
 
     /** A second chain over the same windows and the same batch of the device, not yet known. */
     Chain twin() {
-        return new Chain(run, "second activation chain", windows, batch, x, at);
+        return new Chain(run, "second activation chain", windows, batch, x, parcel, at);
     }
 
     /** Takes the states of another. */
@@ -70,7 +75,7 @@ public final class Chain implements AutoCloseable {
     }
 
     private MemorySegment window(long batch) {
-        return states.asSlice(batch * x.bytes(), x.bytes());
+        return states.asSlice(batch * parcel.bytes(), parcel.bytes());
     }
 
     /** Starts at the embedding. */
@@ -83,14 +88,21 @@ public final class Chain implements AutoCloseable {
             windows.fill(rows, in, out);
             memory.set(ids, in);
             run.backend().embed(x, ids, run.student().embedding.value());
-            memory.read(window(i), x);
+            store(i);
         }
         memory.free(ids.address);
     }
 
     /** Writes batch i of the states to {@code to}. */
     public void load(long i, Tensor to) {
-        memory.write(to, window(i));
+        memory.write(parcel == x ? to : parcel, window(i));
+        if (parcel != x) run.backend().copy(to, parcel);
+    }
+
+    /** Takes what lies on the device as batch i. */
+    private void store(long i) {
+        if (parcel != x) run.backend().copy(parcel, x);
+        memory.read(window(i), parcel);
     }
 
     /** Carries the states from the block's entrance to its exit. */
@@ -114,21 +126,27 @@ public final class Chain implements AutoCloseable {
             if (keep) t.backend().copy(x, y);
         })) {
             if (run.plan() != null) {
-                run.plan().add("block forward", block.index, batches, x.rows(), forward.cost(), (keep ? 2 : 1) * x.bytes());
+                run.plan().add("block forward", block.index, batches, x.rows(), forward.cost(), (keep ? 2 : 1) * parcel.bytes());
                 return;
             }
             for (int i = 0; i < batches; i++) {
                 load(i, x);
                 forward.run();
-                if (keep) memory.read(window(i), x);
+                if (keep) store(i);
                 each.run();
             }
         }
     }
 
+    /** Bytes of a batch as it travels. */
+    long batchBytes() {
+        return parcel.bytes();
+    }
+
     /** Gives back the device's memory, which twins share. */
     public void free() {
         for (Tensor t : List.of(x, at.positions())) memory.free(t.address);
+        if (parcel != x) memory.free(parcel.address);
     }
 
     @Override

@@ -47,7 +47,7 @@ final class PlanBytesTest {
 
     @Test
     void recomputedBlocksAndMomentsOnTheHostInBf16() {
-        same(Precision.BF16, 32, new Rtn(3, 32), new E2eQp(2, 2, 1e-4, 0.3, 0, EndToEnd.Loss.CROSS_ENTROPY, 0, Part.ALL, true, true, true));
+        same(Precision.BF16, 32, new BlockAp(3, 32, 1, 2, 3e-4, 3e-4, 0.05, Part.ALL, false), new E2eQp(2, 2, 1e-4, 0.3, 0, EndToEnd.Loss.CROSS_ENTROPY, 0, Part.ALL, true, true, true));
     }
 
     @Test
