@@ -68,6 +68,7 @@ final class ResumeEveryMethodTest {
         Map.of("group", "12", "batch", "4", "epochs", "2", "steps", "6").forEach((k, v) -> {
             if (keys.contains(k)) stage.append(", ").append(k).append(": ").append(v);
         });
+        if (keys.contains("course")) stage.append(", course: {epochs: 2, batch: 4}");
         String stages = "stages=[" + (method.equals("full-precision") ? "" : "{method: rtn, bits: 3, group: 12}, ") + stage + "}]";
         assertEquals(0, run(dir, method + "-whole", stages, Integer.MAX_VALUE), method);
         int[] total = {0};
