@@ -12,9 +12,11 @@ extern "C" __global__ void __launch_bounds__(512) reactivate(float* bias, float*
                                                              const float* edge, const float* epsilon, int each, float share, i64 I, i64 G) {
     i64 from = blockIdx.x * I;
     float sum = 0, count = 0;
-    for (i64 i = from + threadIdx.x; i < from + I; i += blockDim.x) {
+    i64 first = from + threadIdx.x, group = first / G, within = first % G;   // one division, since it is a call that spills in a loop
+    for (i64 i = first; i < from + I; i += blockDim.x, within += blockDim.x) {
+        for (; within >= G; within -= G) group++;
         float v = get1(w, i, halfW);
-        if (!Group(scale, edge, i / G, share).dead(v)) continue;
+        if (!Group(scale, edge, group, share).dead(v)) continue;
         sum += each ? epsilon[i] * v : v;
         count++;
     }

@@ -52,7 +52,7 @@ final class Judged implements AutoCloseable {
     }
 
     private static Model load(Path path, Backend backend) {
-        if (Files.isDirectory(path)) {
+        if (!Files.isRegularFile(path) && !path.toString().endsWith(".gguf")) { // also where there is nothing: a directory is what most people mean
             try (HfModelDir dir = HfModelDir.open(path)) {
                 if (!PackedIn.isPacked(dir)) return Model.load(dir, backend.memory());
             }
