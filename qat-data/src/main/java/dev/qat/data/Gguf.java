@@ -2,13 +2,10 @@ package dev.qat.data;
 
 import dev.qat.data.GgufHeader.Value;
 import dev.qat.tensor.Fail;
-import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
-import java.nio.channels.FileChannel;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -55,17 +52,7 @@ public final class Gguf implements AutoCloseable {
     }
 
     public static Gguf open(Path file) {
-        if (!Files.isRegularFile(file)) throw Fail.data("%s: no such file, expected a .gguf file; check the path", file);
-        Arena arena = Arena.ofShared();
-        try (FileChannel channel = FileChannel.open(file)) {
-            return new Gguf(file, arena, channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size(), arena));
-        } catch (IOException e) {
-            arena.close();
-            throw Fail.io(e, "%s: cannot map: %s; check its permissions", file, AtomicFile.why(e));
-        } catch (RuntimeException e) {
-            arena.close();
-            throw e;
-        }
+        return Mapped.open(file, "gguf", (arena, whole) -> new Gguf(file, arena, whole));
     }
 
     public Path file() {

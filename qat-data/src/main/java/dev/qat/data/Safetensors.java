@@ -1,11 +1,8 @@
 package dev.qat.data;
 
 import dev.qat.tensor.Fail;
-import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.nio.channels.FileChannel;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
@@ -53,19 +50,7 @@ public final class Safetensors implements AutoCloseable {
     }
 
     public static Safetensors open(Path file) {
-        if (!Files.isRegularFile(file)) {
-            throw Fail.data("%s: no such file, expected a .safetensors file; check the path", file);
-        }
-        Arena arena = Arena.ofShared();
-        try (FileChannel channel = FileChannel.open(file)) {
-            return new Safetensors(file, arena, channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size(), arena));
-        } catch (IOException e) {
-            arena.close();
-            throw Fail.io(e, "%s: cannot map: %s; check its permissions", file, AtomicFile.why(e));
-        } catch (RuntimeException e) {
-            arena.close();
-            throw e;
-        }
+        return Mapped.open(file, "safetensors", (arena, whole) -> new Safetensors(file, arena, whole));
     }
 
     public Path file() {
