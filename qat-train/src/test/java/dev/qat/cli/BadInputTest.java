@@ -9,15 +9,14 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import dev.qat.tensor.Fail;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
-import java.io.PrintStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
 import java.util.stream.Stream;
-import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.RegisterExtension;
 import org.junit.jupiter.api.io.TempDir;
 
 /**
@@ -29,20 +28,13 @@ class BadInputTest {
     Path temp;
     private TinyDir dir;
 
-    private final PrintStream realOut = System.out, realErr = System.err;
-    private final ByteArrayOutputStream out = new ByteArrayOutputStream(), err = new ByteArrayOutputStream();
+    @RegisterExtension
+    final Console console = new Console();
+    private final ByteArrayOutputStream out = console.out, err = console.err;
 
     @BeforeEach
     void capture() throws IOException {
         dir = TinyDir.in(temp);
-        System.setOut(new PrintStream(out, true, UTF_8));
-        System.setErr(new PrintStream(err, true, UTF_8));
-    }
-
-    @AfterEach
-    void release() {
-        System.setOut(realOut);
-        System.setErr(realErr);
     }
 
     /** {@code qat train} with the tiny recipe and overrides. */

@@ -19,15 +19,14 @@ import dev.qat.ops.Backend;
 import dev.qat.train.ModelLm;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
-import java.io.PrintStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
 import java.util.stream.Stream;
-import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.RegisterExtension;
 import org.junit.jupiter.api.io.TempDir;
 
 class EvalTest {
@@ -35,20 +34,13 @@ class EvalTest {
     Path temp;
     private TinyDir dir;
 
-    private final PrintStream realOut = System.out, realErr = System.err;
-    private final ByteArrayOutputStream out = new ByteArrayOutputStream(), err = new ByteArrayOutputStream();
+    @RegisterExtension
+    final Console console = new Console();
+    private final ByteArrayOutputStream out = console.out, err = console.err;
 
     @BeforeEach
     void capture() throws IOException {
         dir = TinyDir.in(temp);
-        System.setOut(new PrintStream(out, true, UTF_8));
-        System.setErr(new PrintStream(err, true, UTF_8));
-    }
-
-    @AfterEach
-    void release() {
-        System.setOut(realOut);
-        System.setErr(realErr);
     }
 
     /** What a good command prints on standard output. */
@@ -166,7 +158,7 @@ class EvalTest {
     /** The command of the README against the numbers of another program. */
     @Test
     void theTailOfTinyStories() throws IOException {
-        System.setErr(realErr); // where a skip is told
+        console.show(); // where a skip is told
         Path model = Shared.asset("stories3M"), text = Shared.asset("text/tinystories_head.txt");
         assertEquals(0, Main.run("eval", "--model", model.toString(), "--text", text.toString(),
                 "--protocol", "windows", "--json", "skip=160027", "window=256", "backend=cpu"));

@@ -5,12 +5,11 @@ import dev.qat.data.Gguf;
 import dev.qat.export.Tiny;
 import dev.qat.tensor.Fail;
 import java.io.ByteArrayOutputStream;
-import java.io.PrintStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.RegisterExtension;
 import org.junit.jupiter.api.io.TempDir;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
@@ -22,20 +21,13 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 class ExportTest {
     @TempDir
     Path dir;
-    private final PrintStream realOut = System.out, realErr = System.err;
-    private final ByteArrayOutputStream out = new ByteArrayOutputStream(), err = new ByteArrayOutputStream();
+    @RegisterExtension
+    final Console console = new Console();
+    private final ByteArrayOutputStream out = console.out, err = console.err;
     private final CpuBackend backend = new CpuBackend(1);
-
-    @BeforeEach
-    void capture() {
-        System.setOut(new PrintStream(out, true, UTF_8));
-        System.setErr(new PrintStream(err, true, UTF_8));
-    }
 
     @AfterEach
     void release() {
-        System.setOut(realOut);
-        System.setErr(realErr);
         backend.close();
     }
 
@@ -124,7 +116,7 @@ class ExportTest {
         Tiny.of(dir.resolve("source"), backend, "llama", 64, 96, "").quantize(Tiny.symmetric(4, 32)).run(dir.resolve("run"));
         String said = export(0, "--target", "gguf:q4_0", "windows=2", "length=32");
         if (said.contains("SKIPPED")) {
-            realErr.println("SKIPPED: no test against llama.cpp: " + said);
+            console.shout("SKIPPED: no test against llama.cpp: " + said);
             org.junit.jupiter.api.Assumptions.abort("no llama.cpp");
         }
         said = export(0, "--target", "gguf:q4_0", "--usual", "windows=2", "length=32");

@@ -2,12 +2,10 @@ package dev.qat.cli;
 
 import dev.qat.tensor.Fail;
 import java.io.ByteArrayOutputStream;
-import java.io.PrintStream;
 import java.util.List;
 import java.util.concurrent.CompletionException;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.RegisterExtension;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Parameters;
 
@@ -36,20 +34,9 @@ class MainTest {
         }
     }
 
-    private final PrintStream realOut = System.out, realErr = System.err;
-    private final ByteArrayOutputStream out = new ByteArrayOutputStream(), err = new ByteArrayOutputStream();
-
-    @BeforeEach
-    void capture() {
-        System.setOut(new PrintStream(out, true, UTF_8));
-        System.setErr(new PrintStream(err, true, UTF_8));
-    }
-
-    @AfterEach
-    void release() {
-        System.setOut(realOut);
-        System.setErr(realErr);
-    }
+    @RegisterExtension
+    final Console console = new Console();
+    private final ByteArrayOutputStream out = console.out, err = console.err;
 
     private int end(String how) {
         return Main.run(List.of(End.class), "end", how);

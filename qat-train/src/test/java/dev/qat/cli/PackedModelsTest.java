@@ -21,7 +21,6 @@ import dev.qat.export.Tiny;
 import dev.qat.tensor.Fail;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
-import java.io.PrintStream;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -33,6 +32,7 @@ import java.util.Random;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.RegisterExtension;
 import org.junit.jupiter.api.io.TempDir;
 
 /** Packed models, ours and somebody else's: judged by {@code qat eval}, and trained on by {@code qat train}. */
@@ -41,21 +41,18 @@ class PackedModelsTest {
 
     @TempDir
     Path dir;
-    private final PrintStream realOut = System.out, realErr = System.err;
-    private final ByteArrayOutputStream out = new ByteArrayOutputStream(), err = new ByteArrayOutputStream();
+    @RegisterExtension
+    final Console console = new Console();
+    private final ByteArrayOutputStream out = console.out, err = console.err;
     private final CpuBackend backend = new CpuBackend(1);
 
     @BeforeEach
     void capture() throws IOException {
-        System.setOut(new PrintStream(out, true, UTF_8));
-        System.setErr(new PrintStream(err, true, UTF_8));
         Files.writeString(dir.resolve("text.txt"), "A text that says little, and says it again and again. ".repeat(12));
     }
 
     @AfterEach
     void release() {
-        System.setOut(realOut);
-        System.setErr(realErr);
         backend.close();
     }
 
@@ -97,7 +94,7 @@ class PackedModelsTest {
         int code = Main.run("export", run.toString(), "--target", "gguf:f32", "threads=1");
         assertEquals(0, code, err.toString(UTF_8));
         if (out.toString(UTF_8).contains("SKIPPED")) {
-            realErr.println("SKIPPED: no test against llama.cpp: " + out.toString(UTF_8));
+            console.shout("SKIPPED: no test against llama.cpp: " + out.toString(UTF_8));
             org.junit.jupiter.api.Assumptions.abort("no llama.cpp");
         }
         assertTrue(out.toString(UTF_8).contains("by llama.cpp"), out.toString(UTF_8));
