@@ -15,7 +15,6 @@ import jdk.incubator.vector.VectorOperators;
 import static dev.qat.cpu.Lanes.L;
 import static dev.qat.cpu.Lanes.get;
 import static dev.qat.cpu.Lanes.load;
-import static dev.qat.cpu.Lanes.of;
 import static dev.qat.cpu.Lanes.put;
 import static dev.qat.cpu.Lanes.store;
 import static dev.qat.cpu.Lanes.tail;

@@ -9,7 +9,6 @@ import java.io.StringWriter;
 import java.lang.reflect.RecordComponent;
 import java.util.List;
 import java.util.Optional;
-import java.util.stream.Stream;
 
 /** Writes a resolved recipe as YAML, keys in the order of the record's components. */
 final class RecipeWriter {

@@ -9,8 +9,11 @@ import dev.qat.tensor.Param;
 import dev.qat.tensor.ShapeMemory;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.Optional;
 import java.util.function.Predicate;
 
 /** What a config and the tensors beside it say together. */
@@ -23,11 +26,21 @@ final class Configs {
     /** The config; embedding and head are tied where only one of them is stored. */
     static ModelConfig of(HfModelDir dir) {
         String origin = dir.dir().resolve("config.json").toString();
-        ObjectNode plain = dir.config().deepCopy();
-        plain.remove("quantization_config"); // our readers know what it means
-        ModelConfig c = ModelConfig.of(plain, origin);
+        ModelConfig c = ModelConfig.of(plain(dir), origin);
         refuseHostile(c, dir.names().size(), origin);
         return with(c, c.context(), c.tied() || !dir.has(HEAD) || !dir.has(EMBEDDING));
+    }
+
+    /** A copy of config.json, without quantization_config: our readers know what it means. */
+    static ObjectNode plain(HfModelDir dir) {
+        ObjectNode json = dir.config().deepCopy();
+        json.remove("quantization_config");
+        return json;
+    }
+
+    /** The directory, where it holds a tokenizer. */
+    static Optional<Path> tokenizer(HfModelDir dir) {
+        return Files.isRegularFile(dir.dir().resolve("tokenizer.json")) ? Optional.of(dir.dir()) : Optional.empty();
     }
 
     /** A hostile config must not make us build more layers than there are tensors, or wider ones than any model has. */

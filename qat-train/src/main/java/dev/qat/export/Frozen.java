@@ -1,14 +1,11 @@
 package dev.qat.export;
 
 import com.fasterxml.jackson.databind.node.ObjectNode;
-import dev.qat.data.StoredType;
 import dev.qat.model.Model;
 import dev.qat.model.ModelConfig;
-import dev.qat.tensor.DType;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.Param;
-import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Path;
@@ -58,18 +55,7 @@ public interface Frozen extends AutoCloseable {
 
     /** Where a model can have its values from, in the type each parameter has, for as long as this is open. */
     default Model.Source source() {
-        return (memory, p) -> {
-            try (Arena arena = Arena.ofConfined()) {
-                MemorySegment floats = arena.allocate(4 * p.value().size(), 64);
-                read(p.name(), floats);
-                if (p.value().type == DType.BF16) {
-                    MemorySegment narrow = arena.allocate(p.value().bytes(), 64);
-                    StoredType.BF16.narrow(narrow, floats);
-                    floats = narrow;
-                }
-                memory.write(p.value(), floats);
-            }
-        };
+        return (memory, p) -> Model.fill(memory, p.value(), floats -> read(p.name(), floats));
     }
 
     /** Writes a lattice's weights with the steps given.   floats (O · I) */

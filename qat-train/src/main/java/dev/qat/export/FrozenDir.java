@@ -105,14 +105,12 @@ public final class FrozenDir implements Frozen {
 
     @Override
     public ObjectNode configJson() {
-        ObjectNode json = dir.config().deepCopy();
-        json.remove("quantization_config");
-        return json;
+        return Configs.plain(dir);
     }
 
     @Override
     public Optional<Path> tokenizer() {
-        return Files.isRegularFile(dir.dir().resolve("tokenizer.json")) ? Optional.of(dir.dir()) : Optional.empty();
+        return Configs.tokenizer(dir);
     }
 
     @Override

@@ -56,8 +56,7 @@ public final class FrozenModel implements Frozen {
 
     @Override
     public ObjectNode configJson() {
-        ObjectNode json = source.config().deepCopy();
-        json.remove("quantization_config");
+        ObjectNode json = Configs.plain(source);
         if (config.outBias()) json.put("attention_bias", true);
         if (config.mlpBias()) json.put("mlp_bias", true);
         return json.put("tie_word_embeddings", config.tied());

@@ -6,7 +6,6 @@ import dev.qat.data.HfModelDir;
 import dev.qat.model.ModelConfig;
 import dev.qat.tensor.Fail;
 import java.lang.foreign.MemorySegment;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -77,14 +76,12 @@ public final class PackedIn implements Frozen {
 
     @Override
     public ObjectNode configJson() {
-        ObjectNode json = dir.config().deepCopy();
-        json.remove("quantization_config");
-        return json;
+        return Configs.plain(dir);
     }
 
     @Override
     public Optional<Path> tokenizer() {
-        return Files.isRegularFile(dir.dir().resolve("tokenizer.json")) ? Optional.of(dir.dir()) : Optional.empty();
+        return Configs.tokenizer(dir);
     }
 
     @Override

@@ -1,7 +1,6 @@
 package dev.qat.method;
 
 import dev.qat.model.Block;
-import dev.qat.tensor.Param;
 import dev.qat.train.AdamW;
 import dev.qat.train.Blockwise;
 import dev.qat.train.Packing;
@@ -9,7 +8,6 @@ import dev.qat.train.Part;
 import dev.qat.train.Run;
 import dev.qat.train.Schedule;
 import dev.qat.train.Stage;
-import java.util.ArrayList;
 import java.util.List;
 
 /**
@@ -63,10 +61,7 @@ public record BlockAp(int bits, int group, int epochs, int batch, double weightR
         @Override
         public List<AdamW.Group> prepare(Block block) {
             quantizers = GroupAffine.install(run.backend(), "steps of block " + block.index, block.linears(), bits, group, run.rule());
-            List<Param> trained = new ArrayList<>(block.linears().stream().map(l -> l.weight).toList()), scales = new ArrayList<>();
-            trained.addAll(block.gains());
-            for (GroupAffine q : quantizers) scales.addAll(q.params());
-            return List.of(new AdamW.Group(trained, rate, 0), new AdamW.Group(scales, scaleRate, 0));
+            return GroupAffine.training(List.of(block), quantizers, rate, scaleRate);
         }
 
         @Override

@@ -1,22 +1,15 @@
 package dev.qat.method;
 
-import dev.qat.model.Block;
 import dev.qat.model.Linear;
 import dev.qat.ops.Divergence;
-import dev.qat.tensor.DType;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.PackedWeight;
-import dev.qat.tensor.Param;
-import dev.qat.tensor.Tensor;
 import dev.qat.train.AdamW;
 import dev.qat.train.EndToEnd;
 import dev.qat.train.Part;
 import dev.qat.train.Run;
 import dev.qat.train.Schedule;
 import dev.qat.train.Stage;
-import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.List;
 
@@ -45,13 +38,7 @@ public record E2eQat(int epochs, int batch, double weightRate, double scaleRate,
         if (run.packed().isEmpty()) throw Fail.usage("e2e-qat goes on from codes: put rtn or block-ap before it in stages");
         List<Linear> linears = run.student().linears();
         List<GroupAffine> quantizers = thaw(run, linears);
-        List<Param> trained = new ArrayList<>(), scales = new ArrayList<>();
-        for (Block b : run.student().blocks()) {
-            for (Linear l : b.linears()) trained.add(l.weight);
-            trained.addAll(b.gains());
-        }
-        for (GroupAffine q : quantizers) scales.addAll(q.params());
-        EndToEnd.train(run, "e2e-qat", List.of(new AdamW.Group(trained, weightRate, 0), new AdamW.Group(scales, scaleRate, 0)), new EndToEnd.Config(epochs, batch,
+        EndToEnd.train(run, "e2e-qat", GroupAffine.training(run.student().blocks(), quantizers, weightRate, scaleRate), new EndToEnd.Config(epochs, batch,
                 new Schedule(Schedule.Shape.COSINE, warmup, floor), scaleRate, new AdamW.Config(0.9, 0.999, 1e-8, maxNorm), loss,
                 new Divergence(false, 0, (float) hard, 1), windows, shuffle, recompute));
         run.use(linears, GroupAffine.freeze(run.backend(), quantizers));
@@ -62,8 +49,9 @@ public record E2eQat(int epochs, int batch, double weightRate, double scaleRate,
     private static List<GroupAffine> thaw(Run run, List<Linear> linears) {
         List<PackedWeight> codes = linears.stream().map(run.packed()::get).toList();
         PackedWeight first = codes.getFirst();
+        boolean rows = codes.stream().allMatch(p -> p.group() == p.cols());
         for (PackedWeight p : codes) {
-            if (p.bits() != first.bits() || p.group() != first.group() && first.group() != first.cols()) {
+            if (p.bits() != first.bits() || !rows && p.group() != first.group()) {
                 throw Fail.usage("e2e-qat: %s has %d bits in groups of %d, %s %d in groups of %d; one width for all is expected", first.name(), first.bits(),
                         first.group(), p.name(), p.bits(), p.group());
             }
@@ -73,23 +61,12 @@ public record E2eQat(int epochs, int batch, double weightRate, double scaleRate,
             PackedWeight p = codes.get(i);
             run.backend().dequantize(linears.get(i).weight.value(), p, p.step());
             steps.add(run.planned() ? null : run.backend().memory().floats(p.step()));
-            zeros.add(run.planned() ? null : floats(run, p.zero()));
+            zeros.add(run.planned() ? null : run.backend().memory().floats(p.zero()));
         }
         run.reset();
-        int group = first.group() == first.cols() ? -1 : first.group();
+        int group = rows ? -1 : first.group();
         List<GroupAffine> installed = GroupAffine.install(run.backend(), "steps", linears, first.bits(), group, run.rule());
         for (int i = 0; i < installed.size() && !run.planned(); i++) installed.get(i).start(run.backend().memory(), steps.get(i), zeros.get(i));
         return installed;
-    }
-
-    private static float[] floats(Run run, Tensor zero) {
-        if (zero.type == DType.F32) return run.backend().memory().floats(zero);
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment bytes = arena.allocate(zero.bytes());
-            run.backend().memory().read(bytes, zero);
-            float[] all = new float[Math.toIntExact(zero.size())];
-            for (int i = 0; i < all.length; i++) all[i] = bytes.get(ValueLayout.JAVA_BYTE, i) & 0xff;
-            return all;
-        }
     }
 }

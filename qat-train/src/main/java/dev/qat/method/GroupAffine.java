@@ -1,5 +1,6 @@
 package dev.qat.method;
 
+import dev.qat.model.Block;
 import dev.qat.model.Linear;
 import dev.qat.model.Slab;
 import dev.qat.ops.Backend;
@@ -11,6 +12,7 @@ import dev.qat.tensor.PackedWeight;
 import dev.qat.tensor.Param;
 import dev.qat.tensor.Param.Kind;
 import dev.qat.tensor.Tensor;
+import dev.qat.train.AdamW;
 import dev.qat.train.Run;
 import java.util.ArrayList;
 import java.util.List;
@@ -57,6 +59,17 @@ public final class GroupAffine implements Quantizer {
 
     public Linear linear() {
         return linear;
+    }
+
+    /** What EfficientQAT trains: weights and norm gains of the blocks at one rate, steps and zero points of their quantizers at another. */
+    static List<AdamW.Group> training(List<Block> blocks, List<GroupAffine> quantizers, double weightRate, double scaleRate) {
+        List<Param> weights = new ArrayList<>(), scales = new ArrayList<>();
+        for (Block b : blocks) {
+            for (Linear l : b.linears()) weights.add(l.weight);
+            weights.addAll(b.gains());
+        }
+        for (GroupAffine q : quantizers) scales.addAll(q.params());
+        return List.of(new AdamW.Group(weights, weightRate, 0), new AdamW.Group(scales, scaleRate, 0));
     }
 
     /** Gives back the slab of quantizers installed together, once their codes are frozen. */

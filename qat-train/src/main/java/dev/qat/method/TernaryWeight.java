@@ -5,7 +5,6 @@ import dev.qat.model.Slab;
 import dev.qat.ops.Backend;
 import dev.qat.ops.Ops;
 import dev.qat.ops.RowGrid;
-import dev.qat.ops.Threshold;
 import dev.qat.ops.Trits;
 import dev.qat.tensor.DType;
 import dev.qat.tensor.Memory;

@@ -19,6 +19,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.function.Consumer;
 import java.util.stream.Collectors;
 
 /**
@@ -147,9 +148,14 @@ public final class Model {
         String name = stored(dir, p);
         Tensor to = p.value();
         dir.expect(name, to.dims());
+        fill(memory, to, floats -> dir.read(name, floats));
+    }
+
+    /** Writes what { values} puts into fp32 host memory (size) to a tensor, in the type it has. */
+    public static void fill(Memory memory, Tensor to, Consumer<MemorySegment> values) {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment floats = arena.allocate(4 * to.size(), 64);
-            dir.read(name, floats);
+            values.accept(floats);
             if (to.type == DType.BF16) {
                 MemorySegment narrow = arena.allocate(to.bytes(), 64);
                 StoredType.BF16.narrow(narrow, floats);

@@ -1,6 +1,5 @@
 package dev.qat.train;
 
-import dev.qat.data.Windows;
 import dev.qat.model.Block;
 import dev.qat.ops.Ops;
 import dev.qat.tensor.DType;
@@ -86,10 +85,10 @@ public final class Blockwise {
                  t.backward();
                  adam.update(t.backend());
              })) {
+            Order order = new Order(c.shuffle, run.recipe().seed(), full.batches);
             Trainer trainer = new Trainer(run, new Trainer.Name(stage, block.index), c.schedule, c.rate, adam);
             trainer.fed(2 * full.batchBytes()).loop(job, block.index * total, total, i -> {
-                int epoch = (int) (i / full.batches), k = (int) (i % full.batches);
-                int b = c.shuffle ? Windows.order(run.recipe().seed(), epoch, full.batches)[k] : k;
+                int b = order.at(i / full.batches, (int) (i % full.batches));
                 quantized.load(b, quantized.x);
                 full.load(b, target);
             }, step, loss, 1, quantized.x.rows());

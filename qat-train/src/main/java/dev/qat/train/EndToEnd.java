@@ -7,6 +7,7 @@ import dev.qat.ops.Divergence;
 import dev.qat.ops.Ops;
 import dev.qat.ops.Tape;
 import dev.qat.tensor.DType;
+import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.Tensor;
 import java.util.List;
@@ -71,17 +72,16 @@ public final class EndToEnd {
     private void train(String stage, AdamW adam, Before before) {
         Windows w = windows;
         int perEpoch = w.count() / c.batch;
-        if (perEpoch == 0) throw dev.qat.tensor.Fail.usage("%s: batch = %d, but there are only %d training windows of %d tokens. Lower batch or give more text.",
+        if (perEpoch == 0) throw Fail.usage("%s: batch = %d, but there are only %d training windows of %d tokens. Lower batch or give more text.",
                 stage, c.batch, w.count(), w.length());
         long total = c.steps > 0 ? c.steps : (long) c.epochs * perEpoch;
+        Order order = new Order(c.shuffle, run.recipe().seed(), w.count());
         int[] in = new int[c.batch * w.length()], out = new int[in.length], rows = new int[c.batch];
         try (Step step = new Step(run.backend(), "step of " + stage, true, t -> body(t, adam)); Watch.Job job = run.watch().job(stage, total)) {
             Trainer trainer = new Trainer(run, new Trainer.Name(stage, -1), c.schedule, c.rate, adam);
             trainer.loop(job, 0, total, i -> {
                 before.step(i, total);
-                int epoch = (int) (i / perEpoch), from = (int) (i % perEpoch) * c.batch;
-                int[] order = c.shuffle ? Windows.order(run.recipe().seed(), epoch, w.count()) : null;
-                for (int b = 0; b < c.batch; b++) rows[b] = order == null ? from + b : order[from + b];
+                for (int b = 0; b < c.batch; b++) rows[b] = order.at(i / perEpoch, (int) (i % perEpoch) * c.batch + b);
                 w.fill(rows, in, out);
                 run.backend().memory().set(ids, in);
                 run.backend().memory().set(targets, out);

@@ -9,7 +9,6 @@ import dev.qat.tensor.PackedWeight;
 import dev.qat.tensor.Tensor;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.List;
 
@@ -73,14 +72,7 @@ public final class Packing implements AutoCloseable {
     private MemorySegment bytes(Tensor zeros) {
         if (zeros.type == DType.U8) return copy(zeros);
         bytes += zeros.size();
-        if (run.planned()) return MemorySegment.NULL;
-        MemorySegment s = host.allocate(zeros.size());
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment floats = arena.allocate(zeros.bytes(), 64);
-            memory.read(floats, zeros);
-            for (long i = 0; i < zeros.size(); i++) s.set(ValueLayout.JAVA_BYTE, i, (byte) (int) floats.getAtIndex(ValueLayout.JAVA_FLOAT, i));
-        }
-        return s;
+        return run.planned() ? MemorySegment.NULL : host.allocate(zeros.size()).copyFrom(bytes(memory.floats(zeros)));
     }
 
     private static Tensor narrow(PackedWeight p) {

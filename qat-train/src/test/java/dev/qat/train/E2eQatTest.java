@@ -29,7 +29,7 @@ class E2eQatTest {
     static Backend backend;
     static Path model;
 
-    private final BlockAp blockAp = new BlockAp(2, 32, 2, 4, 3e-3, 3e-3, 0.05, Part.ALL, true);
+    private final BlockAp blockAp = blockAp(32);
 
     @BeforeAll
     static void open() {
@@ -40,6 +40,10 @@ class E2eQatTest {
     @AfterAll
     static void close() {
         backend.close();
+    }
+
+    private static BlockAp blockAp(int group) {
+        return new BlockAp(2, group, 2, 4, 3e-3, 3e-3, 0.05, Part.ALL, true);
     }
 
     private static Runner.Result run(String name, Stage... stages) {
@@ -62,6 +66,11 @@ class E2eQatTest {
         Runner.Result before = run("before", blockAp), still = run("still", blockAp, training(0));
         assertArrayEquals(codes(before), codes(still));
         assertEquals(still.rows().get(1).kl(), still.rows().get(2).kl(), 1e-6, "the norm gains that Block-AP trained are kept");
+    }
+
+    @Test
+    void rowsThatShareNoWidthAreOneGroupEach() throws Exception {
+        assertArrayEquals(codes(run("rows", blockAp(-1))), codes(run("rows still", blockAp(-1), training(0))));
     }
 
     @Test
