@@ -15,6 +15,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.concurrent.Callable;
+import java.util.stream.Stream;
 import org.apache.commons.math3.stat.descriptive.SummaryStatistics;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Parameters;
@@ -40,9 +41,13 @@ final class Sweep implements Callable<Integer> {
         }
     }
 
-    /** @param set overrides of the recipe, such as stages.llm-qat.bits=4-8-4 */
-    record Variant(String name, List<String> set) {
-        static final Variant DEFAULTS = new Variant(null, List.of());
+    /**
+     * @param set   overrides of the recipe, such as stages.llm-qat.bits=4-8-4, or all of its stages: 'stages=[{method: rtn, bits: 3}]'
+     * @param lines of a row: what each stage that is judged is called in a line of its own, so that methods share what comes before them;
+     *              an empty name leaves a stage out, an empty list takes the last stage alone
+     */
+    record Variant(String name, List<String> set, List<String> lines) {
+        static final Variant DEFAULTS = new Variant(null, List.of(), List.of());
     }
 
     /** What one stage came to, over the seeds. */
@@ -90,27 +95,42 @@ final class Sweep implements Callable<Integer> {
         if (!plan.start.isEmpty()) out.append(" | ").append(plan.start);
         for (Variant c : plan.columns) out.append(" | ").append(c.name);
         out.append(" |\n|---|").append("---:|".repeat(plan.columns.size() + (plan.start.isEmpty() ? 0 : 1))).append('\n');
-        for (Variant row : plan.rows) {
-            List<Cell> cells = new ArrayList<>();
-            Cell start = new Cell();
-            for (Variant column : plan.columns) {
-                Cell cell = new Cell();
-                for (long seed : plan.seeds) {
-                    JsonNode stages = run(plan, row, column, seed, everywhere).path("stages");
-                    cell.add(stages.get(stages.size() - 1));
-                    for (JsonNode s : stages) if (s.path("name").asText().equals(plan.start)) start.add(s);
-                }
-                cells.add(cell);
-            }
-            if (!plan.start.isEmpty()) {
-                if (start.perplexity.getN() == 0) throw Fail.usage("%s: start = %s, but no stage of %s has that name", file, plan.start, plan.recipe);
-                cells.addFirst(start);
-            }
-            out.append("| ").append(row.name);
-            for (Cell c : cells) out.append(" | ").append(c.text());
-            out.append(" |\n");
-        }
+        for (Variant row : plan.rows) out.append(rows(plan, row, everywhere));
         return out.toString();
+    }
+
+    /** The lines of one row: what each of its stages, or the last, came to in every column. */
+    private String rows(Plan plan, Variant row, List<String> everywhere) {
+        List<String> names = row.lines.isEmpty() ? List.of(row.name) : row.lines;
+        List<StringBuilder> lines = names.stream().map(n -> new StringBuilder("| " + n)).toList();
+        Cell start = new Cell();
+        List<List<Cell>> all = plan.columns.stream().map(c -> cells(plan, row, c, start, everywhere)).toList();
+        if (!plan.start.isEmpty() && start.perplexity.getN() == 0) throw Fail.usage("%s: start = %s, but no stage of %s has that name", file, plan.start, plan.recipe);
+        for (int i = 0; i < names.size(); i++) {
+            if (!plan.start.isEmpty()) lines.get(i).append(" | ").append(start.text());
+            for (List<Cell> cells : all) lines.get(i).append(" | ").append(cells.get(i).text());
+        }
+        StringBuilder out = new StringBuilder();
+        for (int i = 0; i < names.size(); i++) if (!names.get(i).isEmpty()) out.append(lines.get(i)).append(" |\n");
+        return out.toString();
+    }
+
+    /** A cell for each line of a row in one column, over the seeds. */
+    private List<Cell> cells(Plan plan, Variant row, Variant column, Cell start, List<String> everywhere) {
+        int count = Math.max(1, row.lines.size());
+        List<Cell> cells = Stream.generate(Cell::new).limit(count).toList();
+        for (long seed : plan.seeds) {
+            List<JsonNode> stages = new ArrayList<>();
+            for (JsonNode s : run(plan, row, column, seed, everywhere).path("stages")) {
+                if (s.path("name").asText().equals(plan.start)) start.add(s);
+                if (!s.path("name").asText().equals("fp")) stages.add(s);
+            }
+            if (!row.lines.isEmpty() && stages.size() != count) {
+                throw Fail.usage("%s: row %s has %d lines, but %d stages of its runs are judged. Name every one of them, \"\" for one to leave out.", file, row.name, count, stages.size());
+            }
+            for (int i = 0; i < count; i++) cells.get(i).add(stages.get(stages.size() - count + i));
+        }
+        return cells;
     }
 
     /** The result of one variant: from its directory where it was run before with the same recipe, else by running it. */

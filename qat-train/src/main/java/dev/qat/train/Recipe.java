@@ -33,13 +33,19 @@ public record Recipe(String name, Source model, String backend, Precision precis
      * @param tokens     folders that {@code qat generate} made with this model's tokenizer: samples, joined and cut in their order
      * @param characters how many characters of the text to use, from the start; 0 for all
      * @param length     tokens per window  @param windows of the text, and of tokens, to use at most; 0 for all
+     * @param draw       takes these windows from anywhere in the text, drawn by the seed and in the order drawn, instead of the first ones
      * @param samples    windows to sample from the model, beside those; 0 for none, or 128 where there is nothing else
      * @param temperature  @param topK  how the model's own text is sampled
      * @param bosShare   share of a text's windows that start with BOS instead of in mid-text, so that a model trained from
      *                   scratch learns to speak from nothing
      */
-    public record Data(List<Path> files, List<Path> tokens, int characters, int length, int windows, int samples, double temperature, int topK, double bosShare) {
-        public static final Data DEFAULTS = new Data(List.of(), List.of(), 0, 256, 0, 0, 1, 0, 0);
+    public record Data(List<Path> files, List<Path> tokens, int characters, int length, int windows, boolean draw, int samples, double temperature, int topK, double bosShare) {
+        public static final Data DEFAULTS = new Data(List.of(), List.of(), 0, 256, 0, false, 0, 1, 0, 0);
+
+        /** Windows in the text's order, from its start. */
+        public Data(List<Path> files, List<Path> tokens, int characters, int length, int windows, int samples, double temperature, int topK, double bosShare) {
+            this(files, tokens, characters, length, windows, false, samples, temperature, topK, bosShare);
+        }
 
         public Data {
             if (length < 2) throw Fail.usage("length = %d, expected at least 2 tokens", length);

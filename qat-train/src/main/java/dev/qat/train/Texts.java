@@ -23,6 +23,8 @@ import java.util.List;
  */
 record Texts(TrainingSet train, Windows heldOut, String description) {
     private static final int BATCH = 64;
+    /** In place of an epoch's number, since epochs are drawn from the same seed. */
+    private static final int DRAWN = -1;
 
     static Texts of(Recipe r, HfModelDir source, Model teacher, Backend backend, Watch watch, Samples kept) {
         boolean samples = r.data().sampled() > 0 || r.eval().files().isEmpty();
@@ -54,7 +56,10 @@ record Texts(TrainingSet train, Windows heldOut, String description) {
     }
 
     private static Windows text(Recipe r, HfModelDir source, int V) {
-        return limited(cut(r, ids(source, r.data().files(), 0, r.data().characters(), V), source.specialIds().bos()), r.data().windows());
+        Windows all = cut(r, ids(source, r.data().files(), 0, r.data().characters(), V), source.specialIds().bos());
+        if (!r.data().draw()) return limited(all, r.data().windows());
+        int[] order = Windows.order(r.seed(), DRAWN, all.count());
+        return limited(new Windows(all.ids(), Arrays.stream(order).map(i -> all.starts()[i]).toArray(), all.length()), r.data().windows());
     }
 
     /** As many windows as a run would have: of the text as many as the recipe allows, else as there are; and blank ones for what would be sampled. */

@@ -1,8 +1,10 @@
 package dev.qat.cli;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.fasterxml.jackson.databind.ObjectMapper;
 import dev.qat.cpu.CpuBackend;
 import dev.qat.ops.Backend;
 import dev.qat.tensor.Fail;
@@ -58,5 +60,42 @@ final class SweepTest {
         assertEquals(before, Files.getLastModifiedTime(one), "what is finished is not run twice");
         assertEquals(table, Files.readAllLines(temp.resolve("small/table.md")));
         assertEquals(Fail.USAGE, Main.run("sweep", sweep.toString(), "start=rtn"));
+    }
+
+    @Test
+    void aRowWithALineForEveryStage() throws Exception {
+        TinyDir.in(temp);
+        Path sweep = Files.writeString(temp.resolve("sweep.yaml"), """
+                name: lines
+                recipe: recipe.yaml
+                output: '%s'
+                seeds: [1, 2]
+                rows:
+                  - name: chain
+                    lines: [RTN, '', AWQ]
+                    set: ['stages=[{method: rtn}, {method: gptq}, {method: awq}]']
+                  - {name: smooth, set: ['stages=[{method: smoothquant}, {method: rtn}]']}
+                columns:
+                  - {name: W3, set: [data.windows=8, data.draw=true, stages.0.bits=3, stages.0.group=12]}
+                """.formatted(temp));
+        String rows = Files.readString(sweep);
+        Files.writeString(sweep, rows.replace("stages.0.bits=3, stages.0.group=12", "stages.*.bits=3"));
+        assertEquals(Fail.USAGE, Main.run("sweep", sweep.toString()), "smoothquant has no bits, and is not passed over");
+        Files.writeString(sweep, rows.replace("  - {name: smooth, set: ['stages=[{method: smoothquant}, {method: rtn}]']}\n", "").replace("stages.0.bits=3, stages.0.group=12", "stages.*.bits=3, stages.*.group=12"));
+        assertEquals(0, Main.run("sweep", sweep.toString()));
+        List<String> table = Files.readAllLines(temp.resolve("lines/table.md"));
+        assertEquals(4, table.size(), table::toString);
+        assertTrue(table.get(2).matches("\\| RTN \\| \\d+\\.\\d{3} .*") && table.get(3).startsWith("| AWQ |"), table::toString);
+        String recipe = Files.readString(temp.resolve("lines/chain-W3-1/recipe.yaml"));
+        assertEquals(3, recipe.split("bits: 3", -1).length - 1, recipe);
+        assertNotEquals(windows("chain-W3-1"), windows("chain-W3-2"), "a seed draws other windows");
+        assertNotEquals(windows("chain-W3-1"), "", "windows are fingerprinted");
+        Files.writeString(sweep, Files.readString(sweep).replace("[RTN, '', AWQ]", "[RTN, AWQ]"));
+        assertEquals(Fail.USAGE, Main.run("sweep", sweep.toString()), "two names for three stages");
+    }
+
+    /** What the windows of a run were, as its result says. */
+    private String windows(String run) throws Exception {
+        return new ObjectMapper().readTree(temp.resolve("lines").resolve(run).resolve("result.json").toFile()).path("fingerprint").path("data").asText();
     }
 }
