@@ -8,6 +8,8 @@
 //   fault. The guards are checked at free and by standin_check.
 // * Streams are lazy: work waits in its queue until something forces it (a synchronization, an event that somebody waits
 //   for), so that a forgotten wait shows as stale or poisoned data. Work of one stream never overtakes its own order.
+//   With standin_haste, streams run ahead by seeded chance instead, as far as their waits let them: what one of them
+//   overwrites too early another one then reads.
 // * Capture records instead; a replay runs the record. What a real capture forbids fails here and spoils the capture.
 // * Faults on demand: the n-th allocation, the n-th launch, the n-th kernel to run.
 //
@@ -112,7 +114,7 @@ bool started;                                          // cuInit has been called
 int sticky;                                            // a kernel broke the context: every call answers this
 std::string detail;                                    // what the stand-in knows about the last error ...
 CUresult detailed;                                     // ... and which error that was
-uint64_t seed, runs;
+uint64_t seed, runs, haste;
 std::string work = "/tmp";                             // the folder for modules on their way to dlopen
 std::map<uint64_t, Allocation> device, pinned;         // by address as the caller sees it
 std::vector<std::unique_ptr<Stream>> streams;
@@ -308,6 +310,24 @@ CUresult drainAll(bool blockingOnly = false) {
     return sticky;
 }
 
+uint64_t mix(uint64_t x) {
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
+// Of the streams, one does all it has, one a piece now and then, one nothing: which is which, the seed says.
+CUresult hurry() {
+    static uint64_t turn;
+    for (size_t i = 0; i < streams.size(); i++) {
+        Stream* s = streams[i].get();
+        uint64_t speed = mix(haste * 1000 + i) % 3;
+        if (speed == 2) drain(s, s->issued);
+        if (speed == 1 && mix(++turn) % 8 == 0) drain(s, s->done + 1);
+    }
+    return sticky;
+}
+
 Capture* captureOf(void* s) { return s ? ((Stream*) s)->capture.get() : nullptr; }
 
 // Calls that a capture forbids spoil it: any capture in global mode, this thread's in thread-local mode.
@@ -364,7 +384,7 @@ int submit(void* stream, const Work& w) {
     s->queue.push_back(w);
     s->issued++;
     if (s->queue.size() > 4096) return drain(s, s->issued - 4096);
-    return SUCCESS;
+    return haste ? hurry() : (CUresult) SUCCESS;
 }
 }  // namespace standin
 
@@ -777,6 +797,7 @@ API CUresult cuGraphExecDestroy(void* exec) { delete (std::shared_ptr<Graph>*) e
 API int64_t* standin_counters() { return counters; }
 API void standin_folder(const char* path) { work = path; }
 API const char* standin_work() { return work.c_str(); }
+API void standin_haste(uint64_t s) { ENTER; haste = s; }
 API void standin_seed(uint64_t s) { ENTER; seed = s; runs = 0; }
 
 API void standin_pretend(int devices, int major, int minor, int driver, int64_t memory) {
@@ -798,7 +819,7 @@ API void standin_reset() {
     faults = {};
     sticky = harmed = 0;
     detail.clear();
-    seed = runs = 0;
+    seed = runs = haste = 0;
 }
 
 // The number of guard bytes found overwritten since the last call, and about the first of them a sentence.

@@ -1,14 +1,16 @@
 package dev.qat.cuda;
 
+import dev.qat.tensor.DType;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
+import dev.qat.tensor.Shuttle;
 import dev.qat.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 
-/** A device's memory as tensors see it. Small writes return at once (see {@link Staging}); reads wait for what was asked before. */
+/** A device's memory as tensors see it. Writes travel behind their caller (see {@link Staging}); reads wait for what was asked before. */
 final class CudaMemory implements Memory, AutoCloseable {
     private final Device device;
     private final Staging staging;
@@ -60,9 +62,18 @@ final class CudaMemory implements Memory, AutoCloseable {
     @Override
     public void write(Tensor to, MemorySegment from) {
         Fail.unless(from.byteSize() == to.bytes(), "%s takes %d bytes, got %d", to, to.bytes(), from.byteSize());
+        write(to, (piece, at) -> MemorySegment.copy(from, at, piece, 0, piece.byteSize()));
+    }
+
+    @Override
+    public void write(Tensor to, Pieces pieces) {
         Fail.unless(!capturing, "%s was written from the host inside a captured step; write it before the step", to);
-        if (to.bytes() <= Staging.SLOT) staging.write(to.address, from);
-        else device.upload(to.address, from);
+        staging.write(to.address, to.bytes(), pieces);
+    }
+
+    @Override
+    public Shuttle shuttle(String owner, int berths, DType type, long... dims) {
+        return new CudaShuttle(device, this, owner, berths, type, dims);
     }
 
     @Override

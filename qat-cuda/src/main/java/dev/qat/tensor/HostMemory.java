@@ -64,6 +64,11 @@ public final class HostMemory implements Memory {
     }
 
     @Override
+    public void write(Tensor to, Pieces pieces) {
+        pieces.put(ALL.asSlice(to.address, to.bytes()), 0);
+    }
+
+    @Override
     public void read(MemorySegment to, Tensor from) {
         Fail.unless(to.byteSize() == from.bytes(), "%s gives %d bytes, asked for %d", from, from.bytes(), to.byteSize());
         MemorySegment.copy(ALL, from.address, to, 0, from.bytes());

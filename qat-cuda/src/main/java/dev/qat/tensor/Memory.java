@@ -25,6 +25,20 @@ public interface Memory {
 
     void read(MemorySegment to, Tensor from);
 
+    /** What a tensor is to hold, asked for in pieces: {@code piece} takes the bytes from {@code at} on. */
+    @FunctionalInterface
+    interface Pieces {
+        void put(MemorySegment piece, long at);
+    }
+
+    /** Writes a tensor whose bytes are made on the way, with no second copy of it on the host. */
+    void write(Tensor to, Pieces pieces);
+
+    /** A way for tensors of one shape beside the computation, with room for so many at a time. */
+    default Shuttle shuttle(String owner, int berths, DType type, long... dims) {
+        return new HostShuttle(owner, () -> {}, type, dims);
+    }
+
     record Slab(String owner, long address, long bytes) {}
 
     /** A tensor with memory of its own, outside every arena. */

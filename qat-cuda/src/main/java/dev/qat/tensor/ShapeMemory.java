@@ -5,6 +5,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.stream.LongStream;
 
 /** Memory that is only counted: addresses without anything behind them, for plans made without touching a device. */
 public final class ShapeMemory implements Memory {
@@ -12,13 +13,20 @@ public final class ShapeMemory implements Memory {
     private final List<Slab> onHost = new ArrayList<>();
     private final Map<String, Long> hostPeak = new TreeMap<>();
     private final long align;
+    private final boolean apart;
     private long next;
     private long live, peak;
     private List<Slab> atPeak = List.of();
 
     /** @param align what the real device rounds every allocation up to, in bytes */
     public ShapeMemory(long align) {
+        this(align, false);
+    }
+
+    /** @param apart whether the device that is meant has a memory other than the host's */
+    public ShapeMemory(long align, boolean apart) {
         this.align = align;
+        this.apart = apart;
         this.next = align;
     }
 
@@ -81,6 +89,16 @@ public final class ShapeMemory implements Memory {
 
     @Override
     public void write(Tensor to, MemorySegment from) {}
+
+    @Override
+    public void write(Tensor to, Pieces pieces) {}
+
+    /** Nothing is carried; what it would hold is counted. */
+    @Override
+    public Shuttle shuttle(String owner, int berths, DType type, long... dims) {
+        long[] held = apart ? LongStream.range(0, berths).map(_ -> tensor(owner, type, dims).address).toArray() : new long[0];
+        return new HostShuttle(owner, () -> LongStream.of(held).forEach(this::free), type, dims);
+    }
 
     @Override
     public void read(MemorySegment to, Tensor from) {

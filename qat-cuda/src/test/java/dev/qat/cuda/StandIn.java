@@ -113,6 +113,12 @@ public final class StandIn {
         call("standin_seed", null, seed);
     }
 
+    /** Lets lanes run ahead of being waited for, by chance of this seed; 0 for never, as at first. */
+    public static void haste(long seed) {
+        load();
+        call("standin_haste", null, seed);
+    }
+
     /** What the stand-in says it is: how many devices, their compute capability, the driver's CUDA version, their memory. */
     public static void pretend(int devices, int major, int minor, int driver, long memory) {
         load();

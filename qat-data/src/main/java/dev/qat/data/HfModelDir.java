@@ -156,6 +156,11 @@ public final class HfModelDir implements AutoCloseable {
         shardOf(name).read(name, floats);
     }
 
+    /** The same for the elements from {@code first} on.   floats (n), n ≤ count − first */
+    public void read(String name, long first, MemorySegment floats) {
+        shardOf(name).read(name, first, floats);
+    }
+
     /** The stored bytes of a tensor of any dtype; valid until {@link #close}. */
     public MemorySegment bytes(String name) {
         return shardOf(name).bytes(name);

@@ -89,15 +89,22 @@ public final class Safetensors implements AutoCloseable {
     /** floats = fp32(tensor) for F32, F16 and BF16.   floats (count), exactly. */
     public void read(String name, MemorySegment floats) {
         Entry e = entry(name);
-        if (!e.dtype.convertible()) {
-            throw Fail.data("%s: tensor %s is %s, expected F32, F16 or BF16; a model that is already quantized cannot be loaded as weights",
-                    file, name, e.dtype);
-        }
         if (floats.byteSize() != 4 * e.count()) {
             throw Fail.data("%s: tensor %s has shape %s (%d elements), expected %d elements; config.json and the weights disagree",
                     file, name, Arrays.toString(e.shape), e.count(), floats.byteSize() / 4);
         }
-        e.dtype.widen(floats, bytes(name));
+        read(name, 0, floats);
+    }
+
+    /** floats = fp32(tensor's elements from {@code first} on).   floats (n), n ≤ count − first */
+    public void read(String name, long first, MemorySegment floats) {
+        Entry e = entry(name);
+        if (!e.dtype.convertible()) {
+            throw Fail.data("%s: tensor %s is %s, expected F32, F16 or BF16; a model that is already quantized cannot be loaded as weights",
+                    file, name, e.dtype);
+        }
+        long size = e.dtype.bytes();
+        e.dtype.widen(floats, bytes(name).asSlice(first * size, floats.byteSize() / 4 * size));
     }
 
     /** The tensor as an array, for small ones. */

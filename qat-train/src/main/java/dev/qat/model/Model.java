@@ -148,20 +148,28 @@ public final class Model {
         String name = stored(dir, p);
         Tensor to = p.value();
         dir.expect(name, to.dims());
-        fill(memory, to, floats -> dir.read(name, floats));
+        boolean asStored = to.type == DType.BF16 && dir.entry(name).dtype() == StoredType.BF16;
+        if (asStored) memory.write(to, (piece, at) -> MemorySegment.copy(dir.bytes(name), at, piece, 0, piece.byteSize()));
+        else if (to.type == DType.F32) memory.write(to, (piece, at) -> dir.read(name, at / 4, piece));
+        else memory.write(to, (piece, at) -> narrow(piece, floats -> dir.read(name, at / 2, floats)));
     }
 
-    /** Writes what { values} puts into fp32 host memory (size) to a tensor, in the type it has. */
+    /** Writes what {@code values} puts into fp32 host memory (size) to a tensor, in the type it has. */
     public static void fill(Memory memory, Tensor to, Consumer<MemorySegment> values) {
         try (Arena arena = Arena.ofConfined()) {
-            MemorySegment floats = arena.allocate(4 * to.size(), 64);
+            MemorySegment raw = arena.allocate(to.bytes(), 64);
+            if (to.type == DType.BF16) narrow(raw, values);
+            else values.accept(raw);
+            memory.write(to, raw);
+        }
+    }
+
+    /** Puts what {@code values} puts into fp32 memory into {@code to} as BF16. */
+    private static void narrow(MemorySegment to, Consumer<MemorySegment> values) {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment floats = arena.allocate(2 * to.byteSize(), 64);
             values.accept(floats);
-            if (to.type == DType.BF16) {
-                MemorySegment narrow = arena.allocate(to.bytes(), 64);
-                StoredType.BF16.narrow(narrow, floats);
-                floats = narrow;
-            }
-            memory.write(to, floats);
+            StoredType.BF16.narrow(to, floats);
         }
     }
 

@@ -75,6 +75,21 @@ public final class Blockwise {
         if (run.plan() == null) journal.hold(Map.of("full", full.states(), "quantized", quantized.states()));
     }
 
+    /** Loads the batch of a step, and starts the next one's on its way. */
+    private void feed(Order order, long i) {
+        int b = batch(order, i);
+        quantized.load(b, quantized.x);
+        full.load(b, target);
+        if (i + 1 == total) return;
+        int next = batch(order, i + 1);
+        quantized.ahead(next);
+        full.ahead(next);
+    }
+
+    private int batch(Order order, long i) {
+        return order.at(i / full.batches, (int) (i % full.batches));
+    }
+
     private void train(Block block, String stage, Watch.Job job) {
         boolean past = run.journal().past(); // trained by an earlier process: only what it leaves is wanted
         run.student().bring(block, DType.F32);
@@ -87,11 +102,7 @@ public final class Blockwise {
              })) {
             Order order = new Order(c.shuffle, run.recipe().seed(), full.batches);
             Trainer trainer = new Trainer(run, new Trainer.Name(stage, block.index), c.schedule, c.rate, adam);
-            trainer.fed(2 * full.batchBytes()).loop(job, block.index * total, total, i -> {
-                int b = order.at(i / full.batches, (int) (i % full.batches));
-                quantized.load(b, quantized.x);
-                full.load(b, target);
-            }, step, loss, 1, quantized.x.rows());
+            trainer.fed(2 * full.batchBytes()).loop(job, block.index * total, total, i -> feed(order, i), step, loss, 1, quantized.x.rows());
             if (run.plan() == null && !past) run.watch().say("block %d: mse %.4g -> %.4g".formatted(block.index, trainer.first(), trainer.last()));
         }
         method.finish(block);

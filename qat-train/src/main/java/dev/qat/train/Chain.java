@@ -6,39 +6,48 @@ import dev.qat.model.Positions;
 import dev.qat.tensor.DType;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
+import dev.qat.tensor.Shuttle;
 import dev.qat.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import java.util.List;
 
 /**
  * The hidden states at the entrance of a block, of every window in use, kept on the host (pinned, where there is a device) while
- * they are carried from block to block. On the device lies one batch of them, {@link #x}.
+ * they are carried from block to block. On the device lies one batch of them, {@link #x}; the next is on its way while that one
+ * is computed with, in the type products read.
  */
 public final class Chain implements AutoCloseable {
+    /** What a pass has on its way at most: two batches to the device, two from it. As many do for two chains that are read together. */
+    private static final int BERTHS = 4;
+
     private final Run run;
     private final Memory memory;
     private final Windows windows;
     private final int batch;
-    private final long address;
+    private final DType type;
+    private final long address, bytes;
     private final MemorySegment states;   // (batches, B·T, C)
+    private final Shuttle shuttle;
+    /** The batch that was sent ahead; −1 for none. */
+    private long ahead = -1;
     /** The batch that lies on the device.   (B·T, C) */
     public final Tensor x;
-    /** The same as it travels and is kept, in the type products read; x itself where that is fp32. */
-    private final Tensor parcel;
     public final Positions at;
     public final int batches;
 
-    private Chain(Run run, String name, Windows windows, int batch, Tensor x, Tensor parcel, Positions at) {
+    private Chain(Run run, String name, Windows windows, int batch, Tensor x, DType type, Shuttle shuttle, Positions at) {
         this.run = run;
         this.memory = run.backend().memory();
         this.windows = windows;
         this.batch = batch;
         this.x = x;
-        this.parcel = parcel;
+        this.type = type;
+        this.shuttle = shuttle;
         this.at = at;
         this.batches = windows.count() / batch;
-        address = memory.allocateOnHost(name, batches * parcel.bytes());
-        states = run.plan() != null ? MemorySegment.NULL : MemorySegment.ofAddress(address).reinterpret(batches * parcel.bytes());
+        bytes = x.size() * type.bytes;
+        address = memory.allocateOnHost(name, batches * bytes);
+        states = run.plan() != null ? MemorySegment.NULL : MemorySegment.ofAddress(address).reinterpret(batches * bytes);
     }
 
     /** The embeddings of all windows, {@code batch} at a time. */
@@ -56,12 +65,13 @@ public final class Chain implements AutoCloseable {
         Memory m = run.backend().memory();
         DType type = run.backend().operand();
         Tensor x = m.tensor("block input", (long) batch * windows.length(), run.student().config.C());
-        return new Chain(run, "activation chain", windows, batch, x, type == DType.F32 ? x : m.tensor("states on their way", type, x.dims()), run.student().positions(batch, windows.length()));
+        return new Chain(run, "activation chain", windows, batch, x, type, m.shuttle("states on their way", BERTHS, type, x.dims()),
+                run.student().positions(batch, windows.length()));
     }
 
     /** A second chain over the same windows and the same batch of the device, not yet known. */
     Chain twin() {
-        return new Chain(run, "second activation chain", windows, batch, x, parcel, at);
+        return new Chain(run, "second activation chain", windows, batch, x, type, shuttle, at);
     }
 
     /** Takes the states of another. */
@@ -75,7 +85,7 @@ public final class Chain implements AutoCloseable {
     }
 
     private MemorySegment window(long batch) {
-        return states.asSlice(batch * parcel.bytes(), parcel.bytes());
+        return states.asSlice(batch * bytes, bytes);
     }
 
     /** Starts at the embedding. */
@@ -90,19 +100,34 @@ public final class Chain implements AutoCloseable {
             run.backend().embed(x, ids, run.student().embedding.value());
             store(i);
         }
+        shuttle.land();
         memory.free(ids.address);
     }
 
     /** Writes batch i of the states to {@code to}. */
-    public void load(long i, Tensor to) {
-        memory.write(parcel == x ? to : parcel, window(i));
-        if (parcel != x) run.backend().copy(to, parcel);
+    void load(long i, Tensor to) {
+        if (ahead >= 0 && ahead != i) shed();
+        run.backend().copy(to, shuttle.take(window(i)));
+        shuttle.taken();
+        ahead = -1;
+    }
+
+    /** Starts batch i on its way, which {@link #load} will ask for next. */
+    void ahead(long i) {
+        shuttle.send(window(i));
+        ahead = i;
+    }
+
+    /** What was sent ahead is not wanted after all. */
+    private void shed() {
+        shuttle.take(window(ahead));
+        shuttle.taken();
     }
 
     /** Takes what lies on the device as batch i. */
     private void store(long i) {
-        if (parcel != x) run.backend().copy(parcel, x);
-        memory.read(window(i), parcel);
+        run.backend().copy(shuttle.give(window(i)), x);
+        shuttle.given();
     }
 
     /** Carries the states from the block's entrance to its exit. */
@@ -126,27 +151,29 @@ public final class Chain implements AutoCloseable {
             if (keep) t.backend().copy(x, y);
         })) {
             if (run.plan() != null) {
-                run.plan().add("block forward", block.index, batches, x.rows(), forward.cost(), (keep ? 2 : 1) * parcel.bytes());
+                run.plan().add("block forward", block.index, batches, x.rows(), forward.cost(), (keep ? 2 : 1) * bytes);
                 return;
             }
             for (int i = 0; i < batches; i++) {
                 load(i, x);
+                if (i + 1 < batches) ahead(i + 1);
                 forward.run();
                 if (keep) store(i);
                 each.run();
             }
+            shuttle.land();
         }
     }
 
     /** Bytes of a batch as it travels. */
     long batchBytes() {
-        return parcel.bytes();
+        return bytes;
     }
 
     /** Gives back the device's memory, which twins share. */
     public void free() {
         for (Tensor t : List.of(x, at.positions())) memory.free(t.address);
-        if (parcel != x) memory.free(parcel.address);
+        shuttle.close();
     }
 
     @Override

@@ -24,7 +24,7 @@ public final class Planner {
         try (Start start = Start.open(recipe.model().path(), false)) {
             HfModelDir source = start.dir();
             ModelConfig config = start.config();
-            ShapeMemory memory = new ShapeMemory(64);
+            ShapeMemory memory = new ShapeMemory(64, workspace > 0);
             if (workspace > 0) memory.allocate("workspace", workspace);
             Backend backend = Meter.shape(operand, memory).backend();
             boolean scratch = recipe.model().init() == Recipe.Init.RANDOM;
