@@ -21,6 +21,8 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.concurrent.Callable;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
@@ -33,7 +35,7 @@ final class Export implements Callable<Integer> {
     private Path run;
 
     @Option(names = "--target", required = true, paramLabel = "TARGET",
-            description = "hf, gptq, gptq-v2, awq, compressed-tensors, or gguf:TYPE with f32, f16, q4_0, q4_1, q8_0, tq1_0, tq2_0, q2_0, q2_k.")
+            description = "hf, gptq, gptq-v2, awq, compressed-tensors (with :bf16 for a model that runs in it), or gguf:TYPE with f32, f16, q4_0, q4_1, q8_0, tq1_0, tq2_0, q2_0, q2_k.")
     private String target;
 
     @Option(names = "--out", paramLabel = "PATH", description = "The file or directory to write; else one in RUNDIR/export.")
@@ -47,6 +49,9 @@ final class Export implements Callable<Integer> {
 
     @Option(names = "--usual", description = "Write beside it what the usual way makes of the same run, the weights rounded again by llama.cpp, and compare the two.")
     private boolean usual;
+
+    @Option(names = "--shard-size", paramLabel = "SIZE", defaultValue = "5GB", description = "The most that one file of a directory holds: 500MB, 5GB (default).")
+    private String shardSize;
 
     @Option(names = "--samples-of", paramLabel = "DIR", description = "The model whose own text both engines read; else the run's.")
     private Path speaker;
@@ -63,13 +68,15 @@ final class Export implements Callable<Integer> {
         }
     }
 
+    private static final Pattern SIZE = Pattern.compile("(\\d{1,9})\\s*([KMG]B)", Pattern.CASE_INSENSITIVE);
+    private static final List<String> MINIMA = List.of("gguf:q4_1", "gguf:q2_k");
     private static final int BATCH = 64;
     private static final long SEED = 0x7175616E74L; // not a recipe's, so that no window was trained on
 
     @Override
     public Integer call() {
         Settings s = RecipeReader.words("export", words, Settings.class);
-        Exports.Options options = Exports.Options.of("--embeddings", embeddings, requantize);
+        Exports.Options options = Exports.Options.of("--embeddings", embeddings, requantize).shards(bytes("--shard-size", shardSize));
         Exports.of(target, options);
         if (usual && !target.startsWith("gguf:q")) throw Fail.usage("--usual compares with what llama.cpp rounds weights to: take --target gguf:q4_0, gguf:q4_1 or gguf:q8_0");
         Path path = place();
@@ -80,6 +87,17 @@ final class Export implements Callable<Integer> {
             if (usual) compare(exact, Deployment.usual(run, target, options, path.resolveSibling("usual-" + path.getFileName()), windows, backend));
         }
         return 0;
+    }
+
+    /** Decimal, as transformers counts them. */
+    private static long bytes(String option, String size) {
+        Matcher m = SIZE.matcher(size);
+        if (!m.matches()) throw Fail.usage("%s %s, expected a size such as 500MB or 5GB", option, size);
+        return Long.parseLong(m.group(1)) * switch (m.group(2).toUpperCase(Locale.ROOT)) {
+            case "KB" -> 1_000L;
+            case "MB" -> 1_000_000L;
+            default -> 1_000_000_000L;
+        };
     }
 
     /** What --out says, or a place in RUNDIR/export. */
@@ -128,13 +146,14 @@ final class Export implements Callable<Integer> {
         System.out.printf("%s: %s, %s bits per weight of the linears, %s per parameter of the whole%n", r.path(), Format.bytes(r.bytes()),
                 Format.fixed(r.bitsPerWeight(), 3), Format.fixed(r.bitsPerParameter(), 3));
         r.remarks().forEach(System.out::println);
-        if (r.maxScaleMove() > 0) System.out.printf("Steps are stored as fp16: the largest moved by %s of itself.%n", percent(r.maxScaleMove()));
+        if (r.maxScaleMove() > 0) System.out.printf("Steps are stored as %s: the largest moved by %s of itself.%n", r.target().endsWith("bf16") ? "bf16" : "fp16", percent(r.maxScaleMove()));
         if (r.maxOffsetMove() > 0) System.out.printf("Minima are stored as fp16: the largest moved by %s of a step.%n", percent(r.maxOffsetMove()));
         if (r.moved() != null) {
             System.out.printf("Rounded again: %s of the linears' weights moved, by %s of their size (root mean square).%n", percent(r.moved().share()), percent(r.moved().rmse()));
         }
         if (proof.weights() > 0) {
-            System.out.printf(Locale.ROOT, "Proved: all %,d weights of %d linears read back as (code - zero) x stored step, bit for bit.%n", proof.weights(), d.linears());
+            String form = MINIMA.contains(r.target()) ? "code x stored step + stored minimum" : "(code - zero) x stored step";
+            System.out.printf(Locale.ROOT, "Proved: all %,d weights of %d linears read back as %s, bit for bit.%n", proof.weights(), d.linears(), form);
         }
         System.out.printf("%s read back within %s of their largest value.%n", r.moved() == null ? "All other tensors" : "All tensors", percent(proof.rest()));
         d.engines().ifPresent(Export::print);

@@ -3,6 +3,7 @@ package dev.qat.export;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.qat.data.SafetensorsWriter.Slot;
 import dev.qat.data.StoredType;
+import dev.qat.ops.Snap.Half;
 import dev.qat.tensor.Fail;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
@@ -13,7 +14,7 @@ import java.util.List;
  *
  * <pre>
  * P.weight_packed      I32 (O, ⌈I·b/32⌉)    row = the bit stream of u
- * P.weight_scale       F16 (O, I/G)
+ * P.weight_scale       F16 or BF16 (O, I/G)
  * P.weight_shape       I64 (2)              O, I
  * P.weight_zero_point  I32 (⌈O·b/32⌉, I/G)  asymmetric only: column = the bit stream of zp + 2^(b−1)
  * </pre>
@@ -23,14 +24,21 @@ import java.util.List;
  */
 final class CompressedTensorsOut implements PackedFormat {
     private final boolean symmetric;
+    private final Half half;
 
-    CompressedTensorsOut(boolean symmetric) {
+    CompressedTensorsOut(boolean symmetric, Half half) {
         this.symmetric = symmetric;
+        this.half = half;
     }
 
     /** Zero points are left out where every one of them is 2^(b−1). */
-    static CompressedTensorsOut of(Frozen model) {
-        return new CompressedTensorsOut(model.quantized().stream().allMatch(l -> model.lattice(l).symmetric()));
+    static CompressedTensorsOut of(Frozen model, Half half) {
+        return new CompressedTensorsOut(model.quantized().stream().allMatch(l -> model.lattice(l).symmetric()), half);
+    }
+
+    @Override
+    public Half half() {
+        return half;
     }
 
     @Override
@@ -46,7 +54,7 @@ final class CompressedTensorsOut implements PackedFormat {
     @Override
     public List<Slot> slots(Lattice l) {
         List<Slot> slots = new ArrayList<>(List.of(new Slot(l.name() + ".weight_packed", StoredType.I32, l.rows(), l.wordsPerRow()),
-                new Slot(l.name() + ".weight_scale", StoredType.F16, l.rows(), l.groups()),
+                new Slot(l.name() + ".weight_scale", half == Half.BF16 ? StoredType.BF16 : StoredType.F16, l.rows(), l.groups()),
                 new Slot(l.name() + ".weight_shape", StoredType.I64, 2)));
         if (!symmetric) slots.add(new Slot(l.name() + ".weight_zero_point", StoredType.I32, wordsPerColumn(l), l.groups()));
         return slots;

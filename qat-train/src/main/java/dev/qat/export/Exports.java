@@ -2,6 +2,8 @@ package dev.qat.export;
 
 import dev.qat.data.GgmlType;
 import dev.qat.data.HfModelDir;
+import dev.qat.data.HfModelWriter;
+import dev.qat.ops.Snap.Half;
 import dev.qat.tensor.Fail;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -13,10 +15,15 @@ public final class Exports {
     /**
      * @param ends       how GGUF stores the embedding and the head
      * @param requantize whether GGUF may round the weights again where their lattice does not fit
+     * @param maxShardBytes of tensors in one file of a directory
      */
-    public record Options(GgmlType ends, boolean requantize) {
+    public record Options(GgmlType ends, boolean requantize, long maxShardBytes) {
         public static final List<GgmlType> ENDS = List.of(GgmlType.F16, GgmlType.Q8_0, GgmlType.Q6_K);
         public static final Options DEFAULT = new Options(GgmlType.F16, false);
+
+        public Options(GgmlType ends, boolean requantize) {
+            this(ends, requantize, HfModelWriter.Options.DEFAULT.maxShardBytes());
+        }
 
         /** @param key what the user calls the choice of {@code ends} */
         public static Options of(String key, String ends, boolean requantize) {
@@ -25,6 +32,12 @@ public final class Exports {
 
         public Options {
             if (!ENDS.contains(ends)) throw Fail.usage("embeddings = %s, expected f16, q8_0 or q6_k", ends.label());
+            if (maxShardBytes < 1) throw Fail.usage("a shard of %d bytes, expected at least 1", maxShardBytes);
+        }
+
+        /** The same with files of a directory cut at so many bytes. */
+        public Options shards(long maxBytes) {
+            return new Options(ends, requantize, maxBytes);
         }
     }
 
@@ -40,12 +53,13 @@ public final class Exports {
 
     /** The exporter of a target as {@link Target} spells it. */
     public static Exporter of(String text, Options options) {
-        String target = Target.of(text).name();
+        Target named = Target.of(text);
+        String target = named.name();
         if (options.requantize && !target.startsWith("gguf:")) throw Fail.usage("--requantize is for gguf targets; %s holds the codes as they are or refuses them", target);
         return switch (target) {
-            case "hf" -> new PlainOut();
-            case "gptq", "gptq-v2", "awq" -> new PackedDirOut(target, _ -> format(target));
-            case "compressed-tensors" -> new PackedDirOut(target, CompressedTensorsOut::of);
+            case "hf" -> new PlainOut(options.maxShardBytes);
+            case "gptq", "gptq-v2", "awq" -> new PackedDirOut(target, options.maxShardBytes, _ -> format(target));
+            case "compressed-tensors" -> new PackedDirOut(target, options.maxShardBytes, model -> CompressedTensorsOut.of(model, named.rule().half()));
             default -> new GgufOut(GgmlType.named(target.substring("gguf:".length())).orElseThrow(), options.ends, options.requantize);
         };
     }
@@ -56,7 +70,7 @@ public final class Exports {
             case "gptq" -> new GptqOut(1);
             case "gptq-v2" -> new GptqOut(2);
             case "awq" -> new AwqOut();
-            default -> new CompressedTensorsOut(false);
+            default -> new CompressedTensorsOut(false, Half.FP16);
         };
     }
 

@@ -5,6 +5,7 @@ import dev.qat.data.GgufWriter;
 import dev.qat.data.GgufWriter.Slot;
 import dev.qat.export.Report.Moved;
 import dev.qat.model.ModelConfig;
+import dev.qat.ops.Snap.Half;
 import dev.qat.tensor.Fail;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -125,7 +126,7 @@ final class GgufOut implements Exporter {
             Lattice l = model.lattice(linear);
             if (j.slot.type() == GgmlType.F32) plain(out, model, j, l, tally);
             else if (j.slot.type() == GgmlType.Q2_K) twoLevels(out, model.config(), j, l);
-            else codes(out, model.config(), j, l, HalfSteps.of(l), tally);
+            else codes(out, model.config(), j, l, HalfSteps.of(l, Half.FP16), tally);
         } else {
             plain(out, model, j, null, tally);
         }

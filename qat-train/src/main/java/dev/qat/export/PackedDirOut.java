@@ -6,6 +6,7 @@ import dev.qat.data.SafetensorsWriter.Slot;
 import dev.qat.data.StoredType;
 import dev.qat.export.PackedFormat.Grid;
 import dev.qat.export.PackedFormat.Part;
+import dev.qat.ops.Snap.Half;
 import dev.qat.tensor.Fail;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -18,7 +19,8 @@ import java.util.Map;
 import java.util.function.Function;
 
 /**
- * Writes a Hugging Face directory whose quantized linears a {@link PackedFormat} keeps; everything else as fp16.
+ * Writes a Hugging Face directory whose quantized linears a {@link PackedFormat} keeps; everything else in the
+ * precision of its steps.
  *
  * <p>Two passes over the linears, one of them in memory at a time: the first refuses and announces, the second writes.
  */
@@ -26,11 +28,13 @@ final class PackedDirOut implements Exporter {
     private static final float LARGEST_HALF = 65504;
 
     private final String target;
+    private final long maxShardBytes;
     private final Function<Frozen, PackedFormat> choice;
 
-    /** @param choice the format for a model, where it has variants */
-    PackedDirOut(String target, Function<Frozen, PackedFormat> choice) {
+    /** @param maxShardBytes of tensors in one file  @param choice the format for a model, where it has variants */
+    PackedDirOut(String target, long maxShardBytes, Function<Frozen, PackedFormat> choice) {
         this.target = target;
+        this.maxShardBytes = maxShardBytes;
         this.choice = choice;
     }
 
@@ -51,28 +55,29 @@ final class PackedDirOut implements Exporter {
             grid = grid == null ? g : common(name, grid, g);
             linears.put(name, format.slots(l));
         }
+        StoredType plain = format.half() == Half.BF16 ? StoredType.BF16 : StoredType.F16;
         List<Slot> slots = new ArrayList<>();
         model.shapes().forEach((name, shape) -> {
             List<Slot> packed = linears.get(Configs.linear(name));
-            if (packed == null) slots.add(new Slot(name, StoredType.F16, shape));
+            if (packed == null) slots.add(new Slot(name, plain, shape));
             else slots.addAll(packed);
         });
         ObjectNode config = model.configJson();
-        config.put("torch_dtype", "float16");
+        config.put("torch_dtype", plain == StoredType.BF16 ? "bfloat16" : "float16");
         format.config(config.putObject("quantization_config"), grid);
-        var options = new HfModelWriter.Options(true, HfModelWriter.Options.DEFAULT.maxShardBytes(), model.notes());
+        var options = new HfModelWriter.Options(true, maxShardBytes, model.notes());
         double move = 0;
         try (HfModelWriter out = HfModelWriter.open(path, config, slots, options)) {
             for (var tensor : model.shapes().entrySet()) {
                 String linear = Configs.linear(tensor.getKey());
                 if (linears.containsKey(linear)) move = Math.max(move, writePacked(out, format, fitted(model, format, linear)));
-                else writePlain(out, model, tensor.getKey(), tensor.getValue());
+                else writePlain(out, model, tensor.getKey(), tensor.getValue(), plain);
             }
             for (String file : format.copies()) out.text(file, config.get("quantization_config").toPrettyString() + "\n");
             model.tokenizer().ifPresent(out::copyTokenizer);
             out.finish();
         }
-        return report(path, linears, model, slots, move);
+        return report(path, linears, model, slots, move, plain);
     }
 
     private static Lattice fitted(Frozen model, PackedFormat format, String name) {
@@ -93,26 +98,26 @@ final class PackedDirOut implements Exporter {
     }
 
     private static double writePacked(HfModelWriter out, PackedFormat format, Lattice l) {
-        HalfSteps steps = HalfSteps.of(l);
+        HalfSteps steps = HalfSteps.of(l, format.half());
         for (Part part : format.parts(l, steps)) out.write(part.slot().name(), part.bytes());
         return steps.maxMove();
     }
 
-    private static void writePlain(HfModelWriter out, Frozen model, String name, long[] shape) {
+    private static void writePlain(HfModelWriter out, Frozen model, String name, long[] shape, StoredType type) {
         try (Arena arena = Arena.ofConfined()) {
             long count = 1;
             for (long d : shape) count *= d;
             MemorySegment floats = arena.allocate(4 * count, 64);
             model.read(name, floats);
-            for (long i = 0; i < count; i++) {
+            for (long i = 0; i < count && type == StoredType.F16; i++) {
                 float x = floats.getAtIndex(ValueLayout.JAVA_FLOAT, i);
-                if (!(Math.abs(x) <= LARGEST_HALF)) throw Fail.data("%s holds %s, which fp16 cannot; write hf or a gguf target instead", name, x);
+                if (!(Math.abs(x) <= LARGEST_HALF)) throw Fail.data("%s holds %s, which fp16 cannot; write hf, compressed-tensors:bf16 or a gguf target instead", name, x);
             }
             out.writeFloats(name, floats);
         }
     }
 
-    private Report report(Path path, Map<String, List<Slot>> linears, Frozen model, List<Slot> slots, double move) {
+    private Report report(Path path, Map<String, List<Slot>> linears, Frozen model, List<Slot> slots, double move, StoredType plain) {
         List<Report.Stored> stored = new ArrayList<>();
         long bytes = 0, packedBytes = 0, weights = 0;
         for (Slot s : slots) bytes += s.bytes();
@@ -122,11 +127,11 @@ final class PackedDirOut implements Exporter {
             for (long d : tensor.getValue()) count *= d;
             List<Slot> packed = linears.get(Configs.linear(tensor.getKey()));
             long size = packed == null ? 2 * count : packed.stream().mapToLong(Slot::bytes).sum();
-            stored.add(new Report.Stored(tensor.getKey(), packed == null ? "F16" : target, count, size));
+            stored.add(new Report.Stored(tensor.getKey(), packed == null ? plain.name() : target, count, size));
             if (packed == null) continue;
             weights += count;
             packedBytes += size;
         }
-        return new Report(target, path, bytes, 8.0 * packedBytes / weights, move, 0, null, stored, List.of());
+        return new Report(target + (plain == StoredType.BF16 ? ":bf16" : ""), path, bytes, 8.0 * packedBytes / weights, move, 0, null, stored, List.of());
     }
 }

@@ -2,6 +2,7 @@ package dev.qat.export;
 
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.qat.data.SafetensorsWriter.Slot;
+import dev.qat.ops.Snap.Half;
 import java.lang.foreign.MemorySegment;
 import java.util.List;
 
@@ -12,6 +13,11 @@ interface PackedFormat {
 
     /** What is common to all linears of a model; {@code group} is −1 for whole rows. */
     record Grid(int bits, int group, boolean symmetric) {}
+
+    /** The precision of steps, and of every tensor that is not quantized. */
+    default Half half() {
+        return Half.FP16;
+    }
 
     /** The bits this format writes codes of so many bits with; refused where there are none. */
     int bits(Lattice l);

@@ -12,6 +12,12 @@ import java.util.List;
 
 /** Writes a Hugging Face directory of plain fp32 weights, the quantized ones on their lattice: any program can run it. */
 final class PlainOut implements Exporter {
+    private final long maxShardBytes;
+
+    PlainOut(long maxShardBytes) {
+        this.maxShardBytes = maxShardBytes;
+    }
+
     @Override
     public boolean directory() {
         return true;
@@ -27,7 +33,7 @@ final class PlainOut implements Exporter {
             stored.add(new Report.Stored(name, "F32", s.count(), s.bytes()));
         });
         ObjectNode config = model.configJson().put("torch_dtype", "float32").put("tie_word_embeddings", model.config().tied());
-        var options = new HfModelWriter.Options(true, HfModelWriter.Options.DEFAULT.maxShardBytes(), model.notes());
+        var options = new HfModelWriter.Options(true, maxShardBytes, model.notes());
         try (HfModelWriter out = HfModelWriter.open(path, config, slots, options)) {
             for (Slot s : slots) {
                 try (Arena arena = Arena.ofConfined()) {

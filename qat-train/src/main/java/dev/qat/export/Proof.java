@@ -1,6 +1,7 @@
 package dev.qat.export;
 
 import dev.qat.data.GgmlType;
+import dev.qat.ops.Snap.Half;
 import dev.qat.tensor.Fail;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -26,7 +27,7 @@ public record Proof(long weights, double rest) {
                 MemorySegment got = arena.allocate(4 * count, 64), wanted = arena.allocate(4 * count, 64);
                 written.read(tensor.getKey(), got);
                 if (report.moved() == null && trained.quantized().contains(linear)) {
-                    exact(wanted, trained.lattice(linear), written instanceof GgufIn g ? g.type(tensor.getKey()) : null, written instanceof FrozenDir);
+                    exact(wanted, trained.lattice(linear), written instanceof GgufIn g ? g.type(tensor.getKey()) : null, Target.of(report.target()));
                     long at = got.mismatch(wanted);
                     if (at >= 0) throw differs(report, tensor.getKey(), at / 4, got, wanted);
                     weights += count;
@@ -39,9 +40,9 @@ public record Proof(long weights, double rest) {
         return new Proof(weights, rest);
     }
 
-    /** What the stored form of a lattice decodes to: steps as fp16 (with minima they are already), but F32 where a whole tensor had to stay plain. */
-    private static void exact(MemorySegment wanted, Lattice l, GgmlType type, boolean plain) {
-        if (plain || type == GgmlType.F32 || l.minimum() && type != GgmlType.F16) {
+    /** What the stored form of a lattice decodes to: steps in the target's precision (with minima they are already), but F32 where a whole tensor had to stay plain. */
+    private static void exact(MemorySegment wanted, Lattice l, GgmlType type, Target target) {
+        if (target.name().equals("hf") || type == GgmlType.F32 || l.minimum() && type != GgmlType.F16) {
             Frozen.weights(wanted, l, l.step());
         } else if (type == GgmlType.F16) {
             Frozen.weights(wanted, l, l.step());
@@ -52,12 +53,12 @@ public record Proof(long weights, double rest) {
         } else if (type == GgmlType.Q4_1) {
             withMinimum(wanted, l);
         } else {
-            Frozen.weights(wanted, l, HalfSteps.of(l).values());
+            Frozen.weights(wanted, l, HalfSteps.of(l, target.rule().half()).values());
         }
     }
 
     private static void withMinimum(MemorySegment wanted, Lattice l) {
-        float[] d = HalfSteps.of(l).values();
+        float[] d = HalfSteps.of(l, Half.FP16).values();
         int[] codes = new int[l.cols()];
         for (int r = 0; r < l.rows(); r++) {
             l.codes(codes, r);

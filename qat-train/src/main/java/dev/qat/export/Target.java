@@ -20,13 +20,14 @@ import java.util.regex.Pattern;
  * <pre>
  * hf                              plain fp32 weights on their lattice
  * gptq, gptq-v2, awq, compressed-tensors, each with :wBgG, :wB (whole rows) or :wBgG-sym, or bare (the stages decide)
+ * compressed-tensors:wBgG-bf16    and compressed-tensors:bf16: steps and everything else as bf16, for models that run in it
  * gguf:TYPE                       q4_0, q4_1, q8_0, q2_0, q2_k, tq1_0, tq2_0; f16, f32
  * </pre>
  *
  * @param text as it was given; empty for no target  @param name of the exporter, see {@link Exports#of}
  */
 public record Target(String text, String name, Rule rule) {
-    private static final Pattern GRID = Pattern.compile("w(\\d)(?:g(\\d{1,6}))?(-sym)?");
+    private static final Pattern GRID = Pattern.compile("w(\\d)(?:g(\\d{1,6}))?(-sym)?(-bf16)?");
 
     public static Target of(String text) {
         if (text.isEmpty()) return new Target(text, text, Rule.NONE);
@@ -38,19 +39,23 @@ public record Target(String text, String name, Rule rule) {
         String name = colon < 0 ? text : text.substring(0, colon);
         if (!Exports.names().contains(name) || name.equals("hf") && colon >= 0) throw unknown(text);
         if (name.equals("hf")) return new Target(text, name, Rule.NONE);
-        if (colon < 0) return new Target(text, name, rule(text, 0, 0, 0, Offset.POINT, name));
+        if (colon < 0) return new Target(text, name, rule(text, 0, 0, 0, Offset.POINT, Half.FP16));
+        boolean any = text.endsWith(":bf16");
+        if ((any || text.endsWith("-bf16")) && !name.equals("compressed-tensors")) throw Fail.usage("target = %s: readers of %s expect steps in fp16; only compressed-tensors holds them as bf16", text, name);
+        if (any) return new Target(text, name, rule(text, 0, 0, 0, Offset.POINT, Half.BF16));
         Matcher m = GRID.matcher(text.substring(colon + 1));
         if (!m.matches()) throw Fail.usage("target = %s: after the colon comes a grid such as w4g128, w4g128-sym or w4 (whole rows)", text);
         int bits = Integer.parseInt(m.group(1)), group = m.group(2) == null ? -1 : Integer.parseInt(m.group(2));
         if (!widths(name).contains(bits)) throw Fail.usage("target = %s: %s holds codes of %s bits; the nearest is %s:w%d%s", text, name, words(widths(name)), name,
                 nearest(widths(name), bits), group < 0 ? "" : "g" + group);
         if (group == 0) throw Fail.usage("target = %s: a group has at least 1 weight; leave g0 out for whole rows", text);
-        return new Target(text, name, rule(text, bits, bits, group, m.group(3) == null ? Offset.POINT : Offset.MIDDLE, name));
+        return new Target(text, name, rule(text, bits, bits, group, m.group(3) == null ? Offset.POINT : Offset.MIDDLE, m.group(4) == null ? Half.FP16 : Half.BF16));
     }
 
-    /** Steps are stored as fp16; version 1 of GPTQ stores zero − 1. */
-    private static Rule rule(String text, int bits, int fewest, int group, Offset offset, String name) {
-        return new Rule(text, bits, fewest, group, 1, offset, name.equals("gptq") ? 1 : 0, Half.FP16, false, false);
+    /** Version 1 of GPTQ stores zero − 1. */
+    private static Rule rule(String text, int bits, int fewest, int group, Offset offset, Half half) {
+        boolean first = text.equals("gptq") || text.startsWith("gptq:");
+        return new Rule(text, bits, fewest, group, 1, offset, first ? 1 : 0, half, false, false);
     }
 
     /** Blocks of one fp16 step: a group is whole blocks; narrower codes about a trained zero point are in the range too. */

@@ -67,6 +67,9 @@ class ExportTest {
         assertTrue(Files.isRegularFile(dir.resolve("there/quantize_config.json")));
         assertTrue(Files.isRegularFile(dir.resolve("there/tokenizer.json")));
         assertFalse(Files.exists(dir.resolve("run/export")));
+        assertTrue(export(0, "--target", "gptq-v2", "--out", dir.resolve("cut").toString(), "--shard-size", "20KB").contains("Proved: all"));
+        assertTrue(Files.isRegularFile(dir.resolve("cut/model.safetensors.index.json")));
+        assertTrue(export(Fail.USAGE, "--target", "gptq-v2", "--shard-size", "many").contains("500MB"));
         assertTrue(export(Fail.USAGE, "--target", "hf", "--out", dir.resolve("there").toString()).contains("already exists"));
         assertTrue(Files.isRegularFile(dir.resolve("there/quantize_config.json")));
     }

@@ -12,6 +12,7 @@ import dev.qat.data.GgufValue;
 import dev.qat.data.GgufWriter;
 import dev.qat.data.Tokenizer;
 import dev.qat.ops.Sampling;
+import dev.qat.ops.Snap.Half;
 import dev.qat.tensor.Fail;
 import dev.qat.train.ModelLm;
 import java.nio.file.Files;
@@ -265,7 +266,7 @@ class LlamaCppTest {
                 Lattice l = tiny.frozen().lattice(name);
                 float[] w = new float[l.rows() * l.cols()], row = new float[l.cols()], back = new float[w.length];
                 for (int r = 0; r < l.rows(); r++) {
-                    l.weights(row, r, HalfSteps.of(l).values());
+                    l.weights(row, r, HalfSteps.of(l, Half.FP16).values());
                     System.arraycopy(row, 0, w, r * l.cols(), row.length);
                 }
                 byte[] raw = llama.quantize(GgmlType.Q4_0, w, l.rows(), l.cols());

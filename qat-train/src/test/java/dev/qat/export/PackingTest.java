@@ -5,7 +5,9 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.qat.data.StoredType;
 import dev.qat.export.PackedFormat.Part;
+import dev.qat.ops.Snap.Half;
 import dev.qat.tensor.Fail;
 import java.lang.foreign.ValueLayout;
 import java.math.BigInteger;
@@ -32,7 +34,7 @@ class PackingTest {
 
     private static List<Part> parts(PackedFormat format, Lattice l) {
         format.check(l);
-        List<Part> parts = format.parts(l, HalfSteps.of(l));
+        List<Part> parts = format.parts(l, HalfSteps.of(l, Half.FP16));
         assertEquals(format.slots(l).size(), parts.size());
         for (int i = 0; i < parts.size(); i++) {
             assertEquals(format.slots(l).get(i).name(), parts.get(i).slot().name());
@@ -114,14 +116,14 @@ class PackingTest {
     @Test
     void compressedTensorsPackRowsAndZeroColumns() {
         Lattice l = counted(3, 3, 12, 12, 4);
-        List<Part> parts = parts(new CompressedTensorsOut(true), l);
+        List<Part> parts = parts(new CompressedTensorsOut(true, Half.FP16), l);
         assertEquals(3, parts.size());                        // no zero points
         int[] words = ints(parts, 0);                         // (3, 2): 36 bits, then zeros
         assertEquals(0x88fac688, words[0]);
         assertEquals(0x6, words[1]);                          // codes 0 to 3 again: bits 24 to 35 are 0x688
         assertArrayEquals(new long[] {3, 12}, parts.get(2).bytes().toArray(ValueLayout.JAVA_LONG_UNALIGNED));
         Lattice odd = new Lattice("p", 3, 12, 3, 12, l.words(), l.step(), new float[] {1, 2, 3}, null);
-        parts = parts(new CompressedTensorsOut(false), odd);
+        parts = parts(new CompressedTensorsOut(false, Half.FP16), odd);
         assertArrayEquals(new int[] {1 | 2 << 3 | 3 << 6}, ints(parts, 3)); // (1, 1): a column of three zero points
     }
 
@@ -139,16 +141,28 @@ class PackingTest {
         assertFalse(narrow.symmetric());
     }
 
+    /** 0.1 is 0x3dcccccd, so bf16 rounds it up; 3.1415927 is 0x40490fdb and goes down; 1 + 3·2⁻⁸ is a tie and goes to the even neighbour. */
+    @Test
+    void stepsOfModelsInBf16AreTheUpperHalfOfTheirBits() {
+        Lattice l = Lattice.of("p", 4, 2, 1, 8, new int[8], new float[] {0.1f, 3.1415927f, 1 + 3 / 256f, 1e30f}, new float[] {8, 8, 8, 8});
+        CompressedTensorsOut format = new CompressedTensorsOut(true, Half.BF16);
+        Part scales = format.parts(l, HalfSteps.of(l, format.half())).get(1);
+        assertEquals(StoredType.BF16, scales.slot().dtype());
+        assertArrayEquals(new short[] {0x3dcd, 0x4049, 0x3f82, 0x714a}, scales.bytes().toArray(ValueLayout.JAVA_SHORT_UNALIGNED));
+        assertEquals(3.140625f, HalfSteps.of(l, Half.BF16).values()[1]);
+        Failing.with(Fail.DATA, () -> HalfSteps.of(l, Half.FP16), "in fp16");
+    }
+
     @Test
     void stepsAreRoundedToHalfAndItIsSaid() {
         Lattice l = Lattice.of("p", 4, 2, 1, 4, new int[4], new float[] {1 + 1 / 4096f, 0.5f}, new float[2]);
-        HalfSteps h = HalfSteps.of(l);
+        HalfSteps h = HalfSteps.of(l, Half.FP16);
         assertArrayEquals(new short[] {0x3c00, 0x3800}, h.bits());
         assertEquals(1 / 4097.0, h.maxMove(), 1e-9);
         Lattice small = Lattice.of("p", 4, 2, 1, 2, new int[2], new float[] {1e-9f}, new float[1]);
-        Failing.with(Fail.DATA, () -> HalfSteps.of(small), "1.0E-9", "becomes 0.0");
+        Failing.with(Fail.DATA, () -> HalfSteps.of(small, Half.FP16), "1.0E-9", "becomes 0.0");
         Lattice large = Lattice.of("p", 4, 2, 1, 2, new int[2], new float[] {1e6f}, new float[1]);
-        Failing.with(Fail.DATA, () -> HalfSteps.of(large), "Infinity");
-        assertEquals(0, HalfSteps.of(Lattice.of("p", 4, 2, 1, 2, new int[2], new float[1], new float[1])).maxMove());
+        Failing.with(Fail.DATA, () -> HalfSteps.of(large, Half.FP16), "Infinity");
+        assertEquals(0, HalfSteps.of(Lattice.of("p", 4, 2, 1, 2, new int[2], new float[1], new float[1]), Half.FP16).maxMove());
     }
 }

@@ -5,12 +5,15 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
 import dev.qat.cpu.CpuBackend;
 import dev.qat.data.GgmlType;
 import dev.qat.data.Safetensors;
 import dev.qat.data.SafetensorsWriter;
 import dev.qat.data.StoredType;
 import dev.qat.model.Linear;
+import dev.qat.ops.Snap.Half;
 import dev.qat.tensor.Fail;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
@@ -20,6 +23,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
+import java.util.TreeSet;
 import java.util.function.BiFunction;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -27,6 +31,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** Every target written and read back: each weight is (code − zero) · fp16(step), bit for bit. */
 class RoundTripTest {
@@ -96,6 +101,33 @@ class RoundTripTest {
         }
     }
 
+    /** Tensors spread over many files, with the index that says where each is. */
+    @ParameterizedTest
+    @ValueSource(strings = {"hf", "gptq-v2", "awq", "compressed-tensors", "compressed-tensors:bf16"})
+    void shardsAreReadBack(String target) throws Exception {
+        Tiny tiny = tiny(Tiny.asymmetric(4, 32));
+        Path path = dir.resolve("shards");
+        Report report = Exports.of(target, Exports.Options.DEFAULT.shards(20_000)).write(path, tiny.frozen());
+        JsonNode index = new ObjectMapper().readTree(path.resolve("model.safetensors.index.json").toFile());
+        assertTrue(Files.notExists(path.resolve("model.safetensors")));
+        assertEquals(report.bytes(), index.at("/metadata/total_size").asLong());
+        TreeSet<String> files = new TreeSet<>();
+        index.path("weight_map").forEach(f -> files.add(f.asText()));
+        assertTrue(files.size() > 2 && files.contains("model-00001-of-%05d.safetensors".formatted(files.size())), files.toString());
+        for (String name : files) {
+            try (Safetensors shard = Safetensors.open(path.resolve(name))) {
+                long bytes = shard.names().stream().mapToLong(t -> shard.bytes(t).byteSize()).sum();
+                assertTrue(bytes <= 20_000 || shard.names().size() == 1, name + " holds " + bytes);
+                for (String tensor : shard.names()) assertEquals(name, index.path("weight_map").path(tensor).asText(), tensor);
+            }
+        }
+        try (Frozen written = Exports.open(path)) {
+            assertEquals(61_440, Proof.of(tiny.frozen(), written, report).weights());
+        }
+        Files.delete(path.resolve(files.last()));
+        Failing.with(Fail.DATA, () -> Exports.open(path), files.last(), "missing");
+    }
+
     @Test
     void aReaderGivesBackTheCodesThemselves() {
         Tiny tiny = tiny(Tiny.asymmetric(3, 32));
@@ -107,7 +139,7 @@ class RoundTripTest {
                     Lattice a = model.lattice(name), b = back.lattice(name);
                     assertArrayEquals(a.words(), b.words(), target);
                     assertArrayEquals(a.zero(), b.zero(), target);
-                    assertArrayEquals(HalfSteps.of(a).values(), b.step(), target);
+                    assertArrayEquals(HalfSteps.of(a, Half.FP16).values(), b.step(), target);
                     assertEquals(a.group(), b.group());
                 }
             }
