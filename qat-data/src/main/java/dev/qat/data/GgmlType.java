@@ -121,6 +121,37 @@ public enum GgmlType {
         }
     }
 
+    /** The fp16 step of one block of a lattice type. */
+    public float step(byte[] raw, int at) {
+        return Blocks.step(raw, at + stepPlace());
+    }
+
+    /** The fp16 minimum of one block of Q4_1. */
+    public float minimum(byte[] raw, int at) {
+        Fail.unless(this == Q4_1, "%s has no minimum", this);
+        return Blocks.step(raw, at + 2);
+    }
+
+    private int stepPlace() {
+        return this == TQ1_0 || this == TQ2_0 ? bytes - 2 : 0;
+    }
+
+    /** The whole numbers of one block of a lattice type, which {@link #encode} takes.   q[to .. to + elements) from raw[at .. at + bytes) */
+    public void whole(int[] q, int to, byte[] raw, int at) {
+        Fail.unless(lattice(), "%s is no lattice type", this);
+        byte[] block = Arrays.copyOfRange(raw, at, at + bytes);
+        Blocks.putHalf(block, stepPlace(), Float.floatToFloat16(1)); // steps of 1 and no minimum leave the whole numbers
+        if (this == Q4_1) Blocks.putHalf(block, 2, (short) 0);
+        float[] w = new float[elements];
+        decode(w, 0, block, 0);
+        for (int i = 0; i < elements; i++) q[to + i] = (int) w[i];
+    }
+
+    /** The codes of one block of Q2_K, and of each 16 of them step and minimum: w = code · step + minimum.   q (256), step, minimum (16) from raw (84) */
+    public static void decodeTwoLevels(int[] q, int to, float[] step, float[] minimum, int group, byte[] raw, int at) {
+        SuperBlocks.codes2(q, to, step, minimum, group, raw, at);
+    }
+
     /**
      * One block of Q2_K: w = d·scale·q − dmin·minimum, scale and minimum per 16 weights.
      * raw[at .. at + 84) from scale, minimum (16) in 0..15, q[from .. from + 256) in 0..3, fp16 bits d, dmin

@@ -88,12 +88,17 @@ public final class HfModelWriter implements AutoCloseable {
 
     /** Copies the tokenizer and generation files that {@code source} has; returns their names. */
     public List<String> copyTokenizer(Path source) {
+        return copyTokenizer(source, temporary);
+    }
+
+    /** The same into any directory. */
+    public static List<String> copyTokenizer(Path source, Path to) {
         List<String> copied = new ArrayList<>();
         for (String name : TOKENIZER_FILES) {
             Path from = source.resolve(name);
             if (!Files.isRegularFile(from)) continue;
             try {
-                AtomicFile.write(temporary.resolve(name), Files.readAllBytes(from));
+                AtomicFile.write(to.resolve(name), Files.readAllBytes(from));
             } catch (IOException e) {
                 throw Fail.io(e, "%s: cannot read: %s; check its permissions", from, AtomicFile.why(e));
             }

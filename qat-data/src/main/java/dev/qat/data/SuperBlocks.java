@@ -28,6 +28,19 @@ final class SuperBlocks {
         }
     }
 
+    /** A Q2_K block taken apart: w = code · step + minimum, with codes of 0 where the step is.   q (256), step, minimum (16) */
+    static void codes2(int[] q, int to, float[] step, float[] minimum, int group, byte[] raw, int at) {
+        float d = Blocks.step(raw, at + 80), dmin = Blocks.step(raw, at + 82);
+        for (int s = 0; s < 16; s++) {
+            step[group + s] = d * (raw[at + s] & 15);
+            minimum[group + s] = -(dmin * (raw[at + s] >> 4 & 15));
+        }
+        for (int e = 0; e < 256; e++) {
+            int code = raw[at + 16 + 32 * (e / 128) + e % 32] >> 2 * (e % 128 / 32) & 3;
+            q[to + e] = step[group + e / 16] == 0 ? 0 : code;
+        }
+    }
+
     /** One Q2_K block from its own parts.   scale, minimum (16) in 0..15, q (256) in 0..3; d, dmin fp16 bits */
     static void encode2(byte[] raw, int at, int[] scale, int[] minimum, int[] q, short d, short dmin) {
         java.util.Arrays.fill(raw, at, at + 84, (byte) 0);

@@ -53,7 +53,7 @@ final class Eval implements Callable<Integer> {
     @Option(names = "--engine", paramLabel = "NAME", description = "qat (default), or llama.cpp for a GGUF file.")
     private String engineName = "qat";
 
-    @Option(names = "--tokenizer", paramLabel = "DIR", description = "Where a GGUF file's tokenizer.json is, if not beside it or in its run.")
+    @Option(names = "--tokenizer", paramLabel = "DIR", description = "A directory whose tokenizer.json to use for a GGUF file; else the one beside it or in its run, else the file's own.")
     private Path tokenizer;
 
     private Engine engine;
@@ -120,7 +120,7 @@ final class Eval implements Callable<Integer> {
     /** Per token, two models compare only where the tokens are the same. */
     private void requireOneTokenizer() {
         if (tokenizer != null || engine == Engine.LLAMA_CPP) return;
-        try (Tokenizer a = Tokenizer.of(Judged.tokenizer(model, null)); Tokenizer b = Tokenizer.of(Judged.tokenizer(against, null))) {
+        try (Tokenizer a = Judged.tokenizer(model, null); Tokenizer b = Judged.tokenizer(against, null)) {
             if (!a.vocabulary(a.size()).equals(b.vocabulary(b.size()))) {
                 throw Fail.data("%s and %s have different tokenizers, so their tokens do not compare; judge them one by one", model, against);
             }

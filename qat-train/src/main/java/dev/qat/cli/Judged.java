@@ -5,6 +5,8 @@ import dev.qat.data.HfModelDir;
 import dev.qat.data.Tokenizer;
 import dev.qat.export.Exports;
 import dev.qat.export.Frozen;
+import dev.qat.export.GgufDir;
+import dev.qat.export.GgufIn;
 import dev.qat.export.LlamaCppLm;
 import dev.qat.export.PackedIn;
 import dev.qat.model.Model;
@@ -16,10 +18,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayDeque;
 import java.util.Deque;
-import java.util.List;
-import java.util.Objects;
 import java.util.function.Function;
-import java.util.stream.Stream;
 
 /** A model of any format that is read, opened to be judged: who answers, and how text becomes its tokens. */
 final class Judged implements AutoCloseable {
@@ -68,23 +67,21 @@ final class Judged implements AutoCloseable {
         lm = theirs;
         engine = "llama.cpp";
         if (tokenizer == null) encoder = theirs::tokenize; // the file's own, where nobody asks for another
-        else encode(tokenizer, theirs.vocabulary());
+        else encode(Tokenizer.of(tokenizer), theirs.vocabulary());
     }
 
-    private void encode(Path dir, int vocabulary) {
-        Tokenizer t = kept(Tokenizer.of(dir));
+    private void encode(Tokenizer tokenizer, int vocabulary) {
+        Tokenizer t = kept(tokenizer);
         t.vocabulary(vocabulary);
         encoder = t::encodeWithBos;
     }
 
-    /** The directory of a model's tokenizer: what was given, the model's own, beside the file, or in the run it was exported from. */
-    static Path tokenizer(Path model, Path given) {
-        if (given != null) return given;
-        if (Files.isDirectory(model)) return model;
-        Path beside = model.toAbsolutePath().getParent(), run = beside == null ? null : beside.resolveSibling("model");
-        List<Path> places = Stream.of(beside, run).filter(Objects::nonNull).toList();
-        return places.stream().filter(p -> Files.isRegularFile(p.resolve("tokenizer.json"))).findFirst()
-                .orElseThrow(() -> Fail.usage("%s: no tokenizer.json in any of %s; say where it is with --tokenizer DIR, or let --engine llama.cpp use the file's own", model, places));
+    /** A model's tokenizer: from the directory that was given, the model's own, or what {@link GgufDir} finds for a file. */
+    static Tokenizer tokenizer(Path model, Path given) {
+        if (given != null || Files.isDirectory(model)) return Tokenizer.of(given != null ? given : model);
+        try (GgufIn file = GgufIn.open(model); GgufDir dir = GgufDir.of(file)) {
+            return Tokenizer.of(dir.dir());
+        }
     }
 
     private <C extends AutoCloseable> C kept(C resource) {

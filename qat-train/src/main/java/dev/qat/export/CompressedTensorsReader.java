@@ -26,7 +26,6 @@ final class CompressedTensorsReader implements PackedReader {
             case "channel" -> -1;
             default -> throw Fail.data("%s: strategy = %s, expected group or channel", dir.dir(), w.path("strategy"));
         };
-        if (w.hasNonNull("actorder")) throw Fail.data("%s: actorder = %s is not read", dir.dir(), w.path("actorder"));
     }
 
     @Override
@@ -34,8 +33,13 @@ final class CompressedTensorsReader implements PackedReader {
         int g = in.group(group, cols, linear);
         in.expect(linear + ".weight_packed", StoredType.I32, rows, PackedWeight.wordsPerRow(cols, bits));
         in.expectScales(linear + ".weight_scale", rows, cols / g);
-        if (in.dir().has(linear + ".weight_g_idx")) throw Fail.data("%s: %s.weight_g_idx is there; models with actorder are not read", in.dir().dir(), linear);
         if (!symmetric) in.expect(linear + ".weight_zero_point", StoredType.I32, (rows * bits + 31) / 32, cols / g);
+    }
+
+    /** With actorder = group; of the other orders nothing is left to see. */
+    @Override
+    public int[] order(String linear, long cols) {
+        return in.order(linear + ".weight_g_idx", cols, in.group(group, cols, linear));
     }
 
     @Override

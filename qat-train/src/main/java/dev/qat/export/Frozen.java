@@ -32,6 +32,11 @@ public interface Frozen extends AutoCloseable {
     /** The linears (their names without {@code .weight}) that have codes. */
     List<String> quantized();
 
+    /** What a user should know of linears that came without codes; empty where there is nothing to say. */
+    default String remark() {
+        return "";
+    }
+
     /** The codes of a quantized linear, copied to the host. */
     Lattice lattice(String linear);
 

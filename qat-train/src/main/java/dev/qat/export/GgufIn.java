@@ -15,12 +15,13 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
+import java.util.TreeSet;
 import java.util.stream.Collectors;
+import java.util.stream.Stream;
 
 /**
- * A GGUF file, whoever wrote it, under Hugging Face's names and row order, everything decoded to plain weights.
- *
- * <p>Its tokenizer is not turned back into a tokenizer.json: give the directory of the original beside it.
+ * A GGUF file, whoever wrote it, under Hugging Face's names and row order. Linears in a type whose blocks are codes of ours
+ * ({@link GgufCodes}) have a lattice; everything is also read as weights.
  */
 public final class GgufIn implements Frozen {
     private static final ObjectMapper JSON = new ObjectMapper();
@@ -71,6 +72,7 @@ public final class GgufIn implements Frozen {
         c.put("vocab_size", f.entry("token_embd.weight").ne().length == 2 ? f.entry("token_embd.weight").ne()[1] : 0);
         c.put("rms_norm_eps", f.number(arch + ".attention.layer_norm_rms_epsilon"));
         c.put("rope_theta", f.hasKey(arch + ".rope.freq_base") ? f.number(arch + ".rope.freq_base") : 10000);
+        for (String id : List.of("bos", "eos")) if (f.hasKey("tokenizer.ggml." + id + "_token_id")) c.put(id + "_token_id", f.whole("tokenizer.ggml." + id + "_token_id"));
         c.put("tie_word_embeddings", !f.has("output.weight"));
         c.put("attention_bias", !arch.equals("qwen2") && (f.has("blk.0.attn_q.bias") || f.has("blk.0.attn_output.bias"))).put("mlp_bias", f.has("blk.0.ffn_gate.bias"));
         rope(f, arch, c);
@@ -149,12 +151,28 @@ public final class GgufIn implements Frozen {
 
     @Override
     public List<String> quantized() {
-        return List.of();
+        return linears().filter(name -> GgufCodes.in(type(name))).map(Configs::linear).toList();
+    }
+
+    private Stream<String> linears() {
+        return shapes.keySet().stream().filter(name -> !Configs.linear(name).isEmpty());
+    }
+
+    @Override
+    public String remark() {
+        List<String> others = linears().map(this::type).filter(t -> !GgufCodes.in(t) && t != GgmlType.F32 && t != GgmlType.F16 && t != GgmlType.BF16).map(GgmlType::name).toList();
+        if (others.isEmpty()) return "";
+        return "%d linears are stored as %s, whose steps do not train here: they are decoded".formatted(others.size(), String.join(" and ", new TreeSet<>(others)));
     }
 
     @Override
     public Lattice lattice(String linear) {
-        throw Fail.internal("%s: a GGUF file is read as weights, %s has no codes", file.file(), linear);
+        String name = linear + ".weight";
+        return GgufCodes.of(file, GgufNames.of(name), linear, GgufNames.turned(config, name));
+    }
+
+    Gguf file() {
+        return file;
     }
 
     /** The type a tensor with a Hugging Face name is stored as. */

@@ -5,7 +5,7 @@ import dev.qat.data.HfModelDir;
 import dev.qat.data.StoredType;
 import dev.qat.tensor.Fail;
 
-/** GPTQ's tensors, layout in {@link GptqOut}; a reordered g_idx (desc_act) is refused. */
+/** GPTQ's tensors, layout in {@link GptqOut}; with desc_act, g_idx says which group an input is in. */
 final class GptqReader implements PackedReader {
     private final PackedTensors in;
     private final int bits, group, shift;
@@ -28,12 +28,11 @@ final class GptqReader implements PackedReader {
         in.expect(linear + ".qweight", StoredType.I32, cols * bits / 32, rows);
         in.expect(linear + ".qzeros", StoredType.I32, cols / g, rows * bits / 32);
         in.expectScales(linear + ".scales", cols / g, rows);
-        if (!in.dir().has(linear + ".g_idx")) return;
-        in.expect(linear + ".g_idx", StoredType.I32, cols);
-        int[] order = in.ints(linear + ".g_idx");
-        for (int i = 0; i < order.length; i++) {
-            if (order[i] != i / g) throw Fail.data("%s: %s.g_idx puts input %d into group %d, expected %d; models quantized with desc_act are not read", in.dir().dir(), linear, i, order[i], i / g);
-        }
+    }
+
+    @Override
+    public int[] order(String linear, long cols) {
+        return in.order(linear + ".g_idx", cols, in.group(group, cols, linear));
     }
 
     @Override

@@ -103,6 +103,11 @@ public record Lattice(String name, int bits, int group, int rows, int cols, int[
         return new Lattice(name, more, group, rows, cols, wide.words, step, zero, bias, minimum);
     }
 
+    /** The same numbers, the zero points read as minima. */
+    Lattice minima() {
+        return new Lattice(name, bits, group, rows, cols, words, step, zero, bias, true);
+    }
+
     /** The same weights with other steps. */
     Lattice with(float[] steps) {
         return new Lattice(name, bits, group, rows, cols, words, steps, zero, bias, minimum);

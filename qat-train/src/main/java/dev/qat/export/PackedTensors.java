@@ -41,6 +41,21 @@ record PackedTensors(HfModelDir dir) {
         throw Fail.data("%s: group_size = %d does not divide the %d inputs of %s", dir.dir(), group, cols, linear);
     }
 
+    /** Which group each input is in; null where there is no such tensor, or it says i / G.   g_idx I32 (I) */
+    int[] order(String name, long cols, int g) {
+        if (!dir.has(name)) return null;
+        expect(name, StoredType.I32, cols);
+        int[] order = ints(name), members = new int[Math.toIntExact(cols / g)];
+        boolean plain = true;
+        for (int i = 0; i < order.length; i++) {
+            if (order[i] < 0 || order[i] >= members.length || ++members[order[i]] > g) {
+                throw Fail.data("%s: %s puts input %d into group %d, expected %d groups of %d inputs; the file is damaged", dir.dir(), name, i, order[i], members.length, g);
+            }
+            plain &= order[i] == i / g;
+        }
+        return plain ? null : order;
+    }
+
     void expectScales(String name, long... shape) {
         StoredType type = dir.entry(name).dtype();
         if (!type.convertible()) throw Fail.data("%s: %s is %s, expected F16, BF16 or F32", dir.dir(), name, type);

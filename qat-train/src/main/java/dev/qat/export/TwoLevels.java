@@ -19,16 +19,23 @@ record TwoLevels(short[] d, int[] codes) {
         for (int b = 0; b < d.length; b++) {
             float top = 0;
             for (int i = b * BLOCK; i < (b + 1) * BLOCK; i++) top = Math.max(top, Math.abs(x[i]));
-            d[b] = Float.floatToFloat16(Math.max(top / 15, how.low()));
-            float unit = Float.float16ToFloat(d[b]);
-            for (int i = b * BLOCK; i < (b + 1) * BLOCK; i++) {
-                codes[i] = unit == 0 ? 0 : (int) Math.rint(Math.abs(x[i]) / unit);
-                if (codes[i] > 15 || codes[i] * unit != Math.abs(x[i]) || x[i] != 0 && x[i] < 0 != how.high() <= 0) {
-                    throw Fail.usage("%s: %s is no 4-bit multiple of one fp16 number for 16 neighbours, which is what Q2_K stores; train it with target: gguf:q2_k", name, x[i]);
-                }
+            int largest = 15; // Snap's codes reach it; of somebody else's the largest may be less
+            while (largest > 0 && !fits(x, b, codes, d, Math.max(top / largest, how.low()), how.high() <= 0)) largest--;
+            if (largest == 0) {
+                throw Fail.usage("%s: numbers up to %s are no 4-bit multiples of one fp16 number for 16 neighbours, which is what Q2_K stores; train it with target: gguf:q2_k", name, top);
             }
         }
         return new TwoLevels(d, codes);
+    }
+
+    private static boolean fits(float[] x, int b, int[] codes, short[] d, float wanted, boolean negative) {
+        d[b] = Float.floatToFloat16(wanted);
+        float unit = Float.float16ToFloat(d[b]);
+        for (int i = b * BLOCK; i < (b + 1) * BLOCK; i++) {
+            codes[i] = unit == 0 ? 0 : (int) Math.rint(Math.abs(x[i]) / unit);
+            if (codes[i] > 15 || codes[i] * unit != Math.abs(x[i]) || x[i] != 0 && x[i] < 0 != negative) return false;
+        }
+        return true;
     }
 
     static TwoLevels steps(Lattice l) {

@@ -69,6 +69,11 @@ public record Rule(String target, int bits, int fewest, int group, int block, Of
         return twoLevels ? Snap.steps(half).twoLevels() : Snap.steps(half);
     }
 
+    /** How the steps of frozen codes are stored: of any sign and as small as they are, since somebody else may have made them. */
+    private Snap frozen() {
+        return half == Half.NONE || twoLevels ? steps() : new Snap(-Snap.MOST_STEP, Snap.MOST_STEP, half, 0, 0);
+    }
+
     /** How zero points or minima are stored; null as the quantizer itself makes them. */
     private Snap zeros(int bits, boolean minimum) {
         if (!minimum) return leastZero > 0 ? Snap.range(leastZero, (1 << bits) - 1) : null;
@@ -80,6 +85,11 @@ public record Rule(String target, int bits, int fewest, int group, int block, Of
         return steps() == null ? step : Ops.snap(t, step, steps());
     }
 
+    /** A step of frozen codes as it will be stored. */
+    public Tensor frozen(Tape t, Tensor step) {
+        return frozen() == null ? step : Ops.snap(t, step, frozen());
+    }
+
     /** A zero point or minimum as it will be stored. */
     Tensor zero(Tape t, Tensor zero, Grid grid) {
         Snap how = zeros(grid.bits(), grid.minimum());
@@ -88,11 +98,11 @@ public record Rule(String target, int bits, int fewest, int group, int block, Of
 
     /** Rounds frozen steps in place to what will be stored; idempotent. */
     public void settle(Backend backend, Tensor step) {
-        if (steps() != null) backend.snap(step, step, steps());
+        if (frozen() != null) backend.snap(step, step, frozen());
     }
 
     void settle(Backend backend, Tensor step, Tensor zero, Grid grid) {
-        settle(backend, step);
+        if (steps() != null) backend.snap(step, step, steps());
         Snap how = zeros(grid.bits(), grid.minimum());
         if (how != null) backend.snap(zero, zero, how);
     }

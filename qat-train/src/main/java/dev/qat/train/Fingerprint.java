@@ -41,10 +41,10 @@ final class Fingerprint {
     private Fingerprint() {}
 
     /** Recipe, model and code; the windows' hash is added once they are there. */
-    static Map<String, String> of(Recipe recipe, String rendered, HfModelDir source, String version) {
+    static Map<String, String> of(Recipe recipe, String rendered, Start start, String version) {
         Map<String, String> all = new LinkedHashMap<>();
         all.put("qat", version + " " + code());
-        all.put("model", model(source.dir(), recipe.model().init() == Recipe.Init.LOAD));
+        all.put("model", model(start.files(), recipe.model().init() == Recipe.Init.LOAD));
         flatten("recipe", keys(rendered), all);
         return all;
     }
@@ -70,13 +70,13 @@ final class Fingerprint {
     }
 
     /** Config and tokenizer whole; of each weight file its size, its beginning and a share of the rest. */
-    private static String model(Path dir, boolean weights) {
+    private static String model(List<Path> files, boolean weights) {
         Sha256 sum = new Sha256();
-        try (Stream<Path> files = Files.list(dir); Arena arena = Arena.ofShared()) {
-            for (Path f : files.filter(Files::isRegularFile).sorted().toList()) {
+        try (Arena arena = Arena.ofShared()) {
+            for (Path f : files) {
                 String name = f.getFileName().toString();
-                boolean stored = name.endsWith(".safetensors");
-                if (!stored && !name.endsWith(".json") || stored && !weights) continue;
+                boolean stored = !name.endsWith(".json");
+                if (stored && !weights) continue;
                 try (FileChannel channel = FileChannel.open(f)) {
                     MemorySegment all = channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size(), arena);
                     sum.add(name).add(all.byteSize());
@@ -84,7 +84,7 @@ final class Fingerprint {
                 }
             }
         } catch (IOException e) {
-            throw Fail.io(e, "%s: cannot read the model: %s", dir, e);
+            throw Fail.io(e, "%s: cannot read the model: %s", files.getFirst().getParent(), e);
         }
         return sum.hex();
     }

@@ -153,7 +153,7 @@ public final class Run {
             Linear linear = linears.get(i);
             packed.put(linear, p);
             linear.weightSite.clear();
-            linear.weightSite.addBrief((t, w) -> Ops.dequantize(t, p, rule.step(t, p.step())));
+            linear.weightSite.addBrief((t, w) -> Ops.dequantize(t, p, rule.frozen(t, p.step())));
             linear.biasSite.clear();
             if (p.bias() != null) linear.biasSite.add((t, b) -> b == null ? p.bias() : Ops.add(t, b, p.bias()));
         }

@@ -79,8 +79,9 @@ public final class Runner {
             HfModelDir source = start.dir();
             // what cannot be run or written is said before the first minute of work, not after the last
             HfModelWriter.refuseOccupied(dir.resolve("model"), true);
+            start.description().forEach(watch::say);
             Planner.plan(recipe, backend.operand());
-            Map<String, String> fingerprint = Fingerprint.of(recipe, rendered, source, versions.getOrDefault("qat", ""));
+            Map<String, String> fingerprint = Fingerprint.of(recipe, rendered, start, versions.getOrDefault("qat", ""));
             Optional<Result> finished = files.finished(fingerprint);
             if (finished.isPresent()) return finished.get();
             Checkpoints.Manifest from = files.resume(fingerprint, environment());
