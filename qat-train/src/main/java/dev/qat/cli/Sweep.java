@@ -21,16 +21,19 @@ import picocli.CommandLine.Command;
 import picocli.CommandLine.Parameters;
 import picocli.CommandLine.ParentCommand;
 
-/** Runs one recipe in many variants and lays the results out as a table: a row and a column for every variant, mean ± standard deviation over seeds. */
+/**
+ * Runs one recipe in many variants and lays the results out as a table: a row and a column for every variant, mean ± standard deviation over
+ * seeds. One key may be tuned for every cell by itself: with the first seed, over values in order, from the middle one as long as it gets better.
+ */
 @Command(name = "sweep", versionProvider = Main.Version.class, mixinStandardHelpOptions = true, description = {
     "Run a recipe in variants, rows by columns by seeds, and print one table. Run it again to go on: what is finished is not run twice."})
 final class Sweep implements Callable<Integer> {
     /**
-     * @param recipe the recipe to vary, beside this file  @param start the stage shown before the columns, such as rtn; empty for none
-     * @param seeds  of every cell
+     * @param recipe the recipe to vary, beside this file  @param seeds of every cell
+     * @param start  the stage shown before the columns, such as rtn, or what stands in brackets behind its name; empty for none
      */
-    record Plan(String name, Path recipe, String start, Path output, List<Long> seeds, List<Variant> rows, List<Variant> columns) {
-        static final Plan DEFAULTS = new Plan(null, null, "", Path.of("runs"), List.of(1L), null, null);
+    record Plan(String name, Path recipe, String start, Path output, List<Long> seeds, Tune tune, List<Variant> rows, List<Variant> columns) {
+        static final Plan DEFAULTS = new Plan(null, null, "", Path.of("runs"), List.of(1L), Tune.DEFAULTS, null, null);
 
         Plan {
             if (seeds.isEmpty() || rows != null && rows.isEmpty() || columns != null && columns.isEmpty()) throw Fail.usage("seeds, rows and columns need at least one element each");
@@ -38,6 +41,15 @@ final class Sweep implements Callable<Integer> {
 
         Path directory() {
             return output.resolve(name);
+        }
+    }
+
+    /** @param key of the recipe, such as stages.0.rate; empty for none  @param values in order, to climb along */
+    record Tune(String key, List<String> values) {
+        static final Tune DEFAULTS = new Tune("", List.of());
+
+        Tune {
+            if (key.isEmpty() != values.isEmpty()) throw Fail.usage("key and values belong together: key names what is tuned, values are tried");
         }
     }
 
@@ -50,20 +62,29 @@ final class Sweep implements Callable<Integer> {
         static final Variant DEFAULTS = new Variant(null, List.of(), List.of());
     }
 
-    /** What one stage came to, over the seeds. */
-    private record Cell(SummaryStatistics perplexity, SummaryStatistics kl) {
-        Cell() {
-            this(new SummaryStatistics(), new SummaryStatistics());
+    /** What one stage came to, over the seeds: perplexity, KL, percent of ternary weights at zero before and after; and the value that was tuned, or null. */
+    private record Cell(SummaryStatistics perplexity, SummaryStatistics kl, SummaryStatistics before, SummaryStatistics after, String tuned) {
+        Cell(String tuned) {
+            this(new SummaryStatistics(), new SummaryStatistics(), new SummaryStatistics(), new SummaryStatistics(), tuned);
         }
 
         void add(JsonNode stage) {
             perplexity.addValue(stage.get("perplexity").asDouble());
             kl.addValue(stage.get("kl").asDouble());
+            JsonNode notes = stage.path("notes");
+            if (!notes.has("dead_end")) return;
+            before.addValue(100 * notes.get("dead_start").asDouble());
+            after.addValue(100 * notes.get("dead_end").asDouble());
         }
 
         String text() {
-            String spread = perplexity.getN() > 1 && perplexity.getStandardDeviation() > 0 ? String.format(Locale.ROOT, " ± %.3f", perplexity.getStandardDeviation()) : "";
-            return String.format(Locale.ROOT, "%.3f%s (%.3f)", perplexity.getMean(), spread, kl.getMean());
+            String spread = perplexity.getN() > 1 && perplexity.getStandardDeviation() > 0 ? " ± " + number(perplexity.getStandardDeviation()) : "", dead = "";
+            if (after.getN() > 0) dead = String.format(Locale.ROOT, before.getMean() == after.getMean() ? ", %2$.1f %% dead" : ", %.1f → %.1f %% dead", before.getMean(), after.getMean());
+            return number(perplexity.getMean()) + spread + " (" + number(kl.getMean()) + ")" + dead + (tuned == null ? "" : ", at " + tuned);
+        }
+
+        static String number(double v) {
+            return String.format(Locale.ROOT, v < 1000 ? "%.3f" : "%.0f", v);
         }
     }
 
@@ -78,6 +99,9 @@ final class Sweep implements Callable<Integer> {
     @Parameters(index = "1..*", paramLabel = "KEY=VALUE", description = "Overrides of the sweep, such as seeds=[1] or output=DIR; recipe.KEY=VALUE overrides its recipe everywhere.")
     private List<String> words = List.of();
 
+    /** The perplexities of the model that all runs begin with: the text may follow the seed. */
+    private final SummaryStatistics full = new SummaryStatistics();
+
     @Override
     public Integer call() {
         List<String> own = words.stream().filter(w -> !w.startsWith("recipe.")).toList(), everywhere = words.stream().filter(w -> w.startsWith("recipe.")).map(w -> w.substring("recipe.".length())).toList();
@@ -89,21 +113,25 @@ final class Sweep implements Callable<Integer> {
         return 0;
     }
 
-    /** GitHub's markup; a cell is the mean perplexity ± its standard deviation, and in brackets the mean KL from full precision. */
+    /**
+     * GitHub's markup; a cell is the mean perplexity ± its standard deviation, in brackets the mean KL from full precision; for ternary weights the
+     * share at zero before and after training; and the tuned value.
+     */
     private String table(Plan plan, List<String> everywhere) {
-        StringBuilder out = new StringBuilder("| " + plan.name);
+        StringBuilder lines = new StringBuilder();
+        for (Variant row : plan.rows) lines.append(rows(plan, row, everywhere));
+        StringBuilder out = new StringBuilder("| " + plan.name + (full.getN() == 0 ? "" : ", from " + Cell.number(full.getMean())));
         if (!plan.start.isEmpty()) out.append(" | ").append(plan.start);
         for (Variant c : plan.columns) out.append(" | ").append(c.name);
         out.append(" |\n|---|").append("---:|".repeat(plan.columns.size() + (plan.start.isEmpty() ? 0 : 1))).append('\n');
-        for (Variant row : plan.rows) out.append(rows(plan, row, everywhere));
-        return out.toString();
+        return out.append(lines).toString();
     }
 
     /** The lines of one row: what each of its stages, or the last, came to in every column. */
     private String rows(Plan plan, Variant row, List<String> everywhere) {
         List<String> names = row.lines.isEmpty() ? List.of(row.name) : row.lines;
         List<StringBuilder> lines = names.stream().map(n -> new StringBuilder("| " + n)).toList();
-        Cell start = new Cell();
+        Cell start = new Cell(null);
         List<List<Cell>> all = plan.columns.stream().map(c -> cells(plan, row, c, start, everywhere)).toList();
         if (!plan.start.isEmpty() && start.perplexity.getN() == 0) throw Fail.usage("%s: start = %s, but no stage of %s has that name", file, plan.start, plan.recipe);
         for (int i = 0; i < names.size(); i++) {
@@ -118,12 +146,15 @@ final class Sweep implements Callable<Integer> {
     /** A cell for each line of a row in one column, over the seeds. */
     private List<Cell> cells(Plan plan, Variant row, Variant column, Cell start, List<String> everywhere) {
         int count = Math.max(1, row.lines.size());
-        List<Cell> cells = Stream.generate(Cell::new).limit(count).toList();
+        String tuned = tune(plan, row, column, everywhere);
+        List<Cell> cells = Stream.generate(() -> new Cell(tuned)).limit(count).toList();
         for (long seed : plan.seeds) {
             List<JsonNode> stages = new ArrayList<>();
-            for (JsonNode s : run(plan, row, column, seed, everywhere).path("stages")) {
-                if (s.path("name").asText().equals(plan.start)) start.add(s);
-                if (!s.path("name").asText().equals("fp")) stages.add(s);
+            for (JsonNode s : run(plan, row, column, tuned, seed, everywhere)) {
+                String name = s.path("name").asText();
+                if (!plan.start.isEmpty() && (name.equals(plan.start) || name.endsWith("(" + plan.start + ")"))) start.add(s);
+                if (name.equals("fp")) full.addValue(s.path("perplexity").asDouble());
+                else stages.add(s);
             }
             if (!row.lines.isEmpty() && stages.size() != count) {
                 throw Fail.usage("%s: row %s has %d lines, but %d stages of its runs are judged. Name every one of them, \"\" for one to leave out.", file, row.name, count, stages.size());
@@ -133,24 +164,48 @@ final class Sweep implements Callable<Integer> {
         return cells;
     }
 
-    /** The result of one variant: from its directory where it was run before with the same recipe, else by running it. */
-    private JsonNode run(Plan plan, Variant row, Variant column, long seed, List<String> everywhere) {
+    /** The value of the lowest perplexity, going from the middle one downwards or, where that is no better, upwards; null where none is tuned. */
+    private String tune(Plan plan, Variant row, Variant column, List<String> everywhere) {
+        List<String> values = plan.tune.values;
+        if (values.isEmpty()) return null;
+        int middle = values.size() / 2, best = middle;
+        double least = perplexity(plan, row, column, values.get(middle), everywhere);
+        for (int way = -1; way <= 1 && best == middle; way += 2) {
+            for (int i = middle + way; i >= 0 && i < values.size(); i += way) {
+                double p = perplexity(plan, row, column, values.get(i), everywhere);
+                if (p >= least) break;
+                least = p;
+                best = i;
+            }
+        }
+        return values.get(best);
+    }
+
+    private double perplexity(Plan plan, Variant row, Variant column, String value, List<String> everywhere) {
+        JsonNode stages = run(plan, row, column, value, plan.seeds.getFirst(), everywhere);
+        return stages.get(stages.size() - 1).path("perplexity").asDouble();
+    }
+
+    /** The stages of one variant: from its directory where it was run before with the same recipe, else by running it. */
+    private JsonNode run(Plan plan, Variant row, Variant column, String tuned, long seed, List<String> everywhere) {
         List<String> set = new ArrayList<>(row.set);
         set.addAll(column.set);
+        if (tuned != null) set.add(plan.tune.key + "=" + tuned);
         set.addAll(everywhere);
-        set.addAll(List.of("name=%s-%s-%d".formatted(row.name, column.name, seed).replaceAll("[^\\w.=-]", "-"), "output=" + plan.directory(), "seed=" + seed));
+        String name = "%s-%s%s-%d".formatted(row.name, column.name, tuned == null ? "" : "-" + tuned, seed);
+        set.addAll(List.of("name=" + name.replaceAll("[^\\w.=-]", "-"), "output=" + plan.directory(), "seed=" + seed));
         Path recipe = plan.recipe.isAbsolute() || Files.exists(plan.recipe) ? plan.recipe : file.toAbsolutePath().resolveSibling(plan.recipe);
         Recipe r = RecipeReader.read(recipe, set, Recipe.class, Train.STAGES);
         String rendered = RecipeReader.render(r, Train.STAGES);
         Path result = r.directory().resolve("result.json"), made = r.directory().resolve("recipe.yaml");
         try {
             if (!Files.exists(result) || !Files.exists(made) || !Files.readString(made).equals(rendered)) {
-                System.err.printf("%s, %s, seed %d%n", row.name, column.name, seed);
+                System.err.printf("%s, %s%s, seed %d%n", row.name, column.name, tuned == null ? "" : ", " + plan.tune.key + " = " + tuned, seed);
                 try (Backend backend = Backends.open(r, System.err::println)) {
                     Runner.run(r, rendered, Train.versions(backend), backend, new Screen(), main.stop().heed());
                 }
             }
-            return JSON.readTree(result.toFile());
+            return JSON.readTree(result.toFile()).path("stages");
         } catch (IOException e) {
             throw Fail.io(e, "%s: cannot read: %s. Remove the folder and run the sweep again.", result, e.getMessage());
         }

@@ -51,7 +51,7 @@ final class SweepTest {
                 """.formatted(temp));
         assertEquals(0, Main.run("sweep", sweep.toString()));
         List<String> table = Files.readAllLines(temp.resolve("small/table.md"));
-        assertEquals("| small | min-max | one pass | two |", table.get(0));
+        assertTrue(table.get(0).matches("\\| small, from \\d+\\.\\d{3} \\| min-max \\| one pass \\| two \\|"), table.get(0));
         assertTrue(table.get(2).matches("\\| 4-8-4 (\\| \\d+\\.\\d{3} ± \\d+\\.\\d{3} \\(\\d\\.\\d{3}\\) ){3}\\|"), table.get(2));
         assertTrue(table.get(3).startsWith("| 3-8-4 |"));
         Path one = temp.resolve("small/3-8-4-two-2/result.json");
@@ -60,6 +60,29 @@ final class SweepTest {
         assertEquals(before, Files.getLastModifiedTime(one), "what is finished is not run twice");
         assertEquals(table, Files.readAllLines(temp.resolve("small/table.md")));
         assertEquals(Fail.USAGE, Main.run("sweep", sweep.toString(), "start=rtn"));
+    }
+
+    @Test
+    void aRateTunedForEveryCellAndTheShareOfDeadWeights() throws Exception {
+        TinyDir.in(temp);
+        Files.writeString(temp.resolve("sweep.yaml"), """
+                name: tuned
+                recipe: recipe.yaml
+                output: '%s'
+                start: untrained
+                seeds: [1, 2]
+                tune: {key: stages.2.course.rate, values: [1e-9, 1e-3, 1e3]}
+                rows:
+                  - {name: twn, set: ['stages=[{method: twn, group: -1, course: {epochs: 0}}, {method: original}, {method: twn, group: -1, course: {batch: 4, epochs: 4}}]']}
+                columns:
+                  - {name: trained}
+                """.formatted(temp));
+        assertEquals(0, Main.run("sweep", temp.resolve("sweep.yaml").toString()));
+        List<String> table = Files.readAllLines(temp.resolve("tuned/table.md"));
+        assertTrue(table.get(2).matches("\\| twn \\| [\\d.]+ (± [\\d.]+ )?\\([\\d.]+\\), [\\d.]+ % dead \\| [\\d.]+ ± [\\d.]+ \\([\\d.]+\\), [\\d.]+ → [\\d.]+ % dead, at 1e-3 \\|"), table.get(2));
+        for (String made : List.of("1e-9-1", "1e3-1", "1e-3-1", "1e-3-2")) assertTrue(Files.exists(temp.resolve("tuned/twn-trained-" + made + "/result.json")), made);
+        assertTrue(Files.notExists(temp.resolve("tuned/twn-trained-1e3-2")), "the second seed at the best rate only");
+        assertEquals(Fail.USAGE, Main.run("sweep", temp.resolve("sweep.yaml").toString(), "tune.key=''"));
     }
 
     @Test
