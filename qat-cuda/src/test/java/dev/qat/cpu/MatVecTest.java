@@ -42,17 +42,64 @@ class MatVecTest {
             PackedWeight p = trits(m, O, I, G, O % 2 == 1);
             float[] values = new float[I];
             Random random = new Random(I);
-            for (int i = 0; i < I; i++) values[i] = random.nextInt(-2047, 2048) / 64f; // what 12 bits hold exactly
-            values[I / 2] = 2047 / 64f;
+            for (int i = 0; i < I; i++) values[i] = i % 64 == 7 ? 511 / 64f : random.nextInt(-511, 512) / 64f; // what 10 bits hold exactly
             Tensor x = m.tensor("x", 1, I), w = m.tensor("w", O, I), y = m.tensor("y", 1, O), got = m.tensor("got", O);
             m.set(x, values);
             be.dequantize(w, p, p.step());
             be.linear(y, x, w, p.bias(), null);
-            new MatVec(be).times(got, MatVec.Trits.of(p, be), x);
+            new MatVec(be).times(got, MatVec.Trits.of(p, be), x, p.bias(), null);
             float[] expected = m.floats(y);
             double largest = 1;
             for (float v : expected) largest = Math.max(largest, Math.abs(v));
             assertArrayEquals(expected, m.floats(got), (float) (3e-6 * largest));
+            float[] vectors = m.floats(got);
+            new MatVec(be, false).times(got, MatVec.Trits.of(p, be), x, p.bias(), null);
+            assertArrayEquals(vectors, m.floats(got), "row by row, the same bits");
+        }
+    }
+
+    @Test
+    void everyRowOfABatchWithBiasAndResidual() {
+        try (CpuBackend be = new CpuBackend(2)) {
+            Memory m = be.memory();
+            int N = 3, O = 70, I = 128;
+            PackedWeight p = trits(m, O, I, 64, true);
+            Random random = new Random(2);
+            float[] values = new float[N * I], residual = new float[N * O];
+            for (int i = 0; i < values.length; i++) values[i] = i % 64 == 7 ? 511 / 64f : random.nextInt(-511, 512) / 64f;
+            for (int i = 0; i < residual.length; i++) residual[i] = (float) random.nextGaussian();
+            Tensor x = m.tensor("x", N, I), plus = m.tensor("plus", N, O), w = m.tensor("w", O, I), y = m.tensor("y", N, O), got = m.tensor("got", N, O);
+            m.set(x, values);
+            m.set(plus, residual);
+            be.dequantize(w, p, p.step());
+            be.linear(y, x, w, p.bias(), plus);
+            new MatVec(be).times(got, MatVec.Trits.of(p, be), x, p.bias(), plus);
+            assertArrayEquals(m.floats(y), m.floats(got), 1e-3f);
+        }
+    }
+
+    /** What rounding activations to 10 bits of the largest of 64 costs. */
+    @Test
+    void anyActivationsAreWithinTheirRounding() {
+        try (CpuBackend be = new CpuBackend(1)) {
+            Memory m = be.memory();
+            int O = 100, I = 1024;
+            PackedWeight p = trits(m, O, I, 128, false);
+            float[] values = new float[I];
+            Random random = new Random(5);
+            for (int i = 0; i < I; i++) values[i] = (float) random.nextGaussian() * (i / 64 == 3 ? 100 : 1);
+            Tensor x = m.tensor("x", 1, I), w = m.tensor("w", O, I), y = m.tensor("y", 1, O), got = m.tensor("got", O);
+            m.set(x, values);
+            be.dequantize(w, p, p.step());
+            be.linear(y, x, w, null, null);
+            new MatVec(be).times(got, MatVec.Trits.of(p, be), x, p.bias(), null);
+            float[] expected = m.floats(y), is = m.floats(got);
+            double error = 0, all = 0;
+            for (int o = 0; o < O; o++) {
+                error += Math.pow(is[o] - expected[o], 2);
+                all += Math.pow(expected[o], 2);
+            }
+            assertEquals(0, Math.sqrt(error / all), 2e-3);
         }
     }
 
@@ -70,7 +117,7 @@ class MatVecTest {
             Tensor x = m.tensor("x", I), y = m.tensor("y", O);
             for (float v : new float[] {3, -3}) {
                 be.fill(x, v);
-                new MatVec(be).times(y, MatVec.Trits.of(p, be), x);
+                new MatVec(be).times(y, MatVec.Trits.of(p, be), x, p.bias(), null);
                 for (float got : m.floats(y)) assertEquals(v * I, got, 0.01);
             }
         }

@@ -3,6 +3,7 @@ package dev.qat.cli;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.qat.cpu.CpuBackend;
+import dev.qat.export.LlamaProducts;
 import dev.qat.ops.Backend;
 import dev.qat.tensor.Fail;
 import dev.qat.train.Backends;
@@ -56,7 +57,7 @@ final class Bench implements Callable<Integer> {
     }
 
     @Command(name = "decode", mixinStandardHelpOptions = true, description = {
-        "The products of one decoded token with the linears in fp32, in BF16 and as trits, on the CPU.",
+        "The products of one decoded token with the linears in fp32, in BF16 and as trits, on the CPU, and by llama.cpp in F16, BF16 and TQ2_0.",
         "Choose a shape whose linears are far larger than the caches."})
     static final class Decode implements Callable<Integer> {
         @Parameters(arity = "2", paramLabel = "N", hideParamSyntax = true, description = "WIDTH MATRICES: a token passes so many square matrices, such as 4096 14")
@@ -75,8 +76,8 @@ final class Bench implements Callable<Integer> {
         public Integer call() {
             if (shape[0] < 64 || shape[0] % 64 != 0 || shape[1] < 1 || turns < 1) throw Fail.usage("bench decode: got %d %d, expected a multiple of 64 and at least one matrix", shape[0], shape[1]);
             if (group < 64 || shape[0] % group != 0 || group % 64 != 0) throw Fail.usage("--group %d, expected a multiple of 64 that divides %d", group, shape[0]);
-            try (CpuBackend be = new CpuBackend(threads)) {
-                var rows = DecodeBench.run(be, new DecodeBench.Shape(shape[0], shape[1], group, turns));
+            try (CpuBackend be = new CpuBackend(threads); LlamaProducts llama = llama()) {
+                var rows = DecodeBench.run(be, new DecodeBench.Shape(shape[0], shape[1], group, turns), llama);
                 double bf16 = rows.get(1).seconds();
                 ObjectMapper json = new ObjectMapper();
                 for (DecodeBench.Row r : rows) {
@@ -86,6 +87,16 @@ final class Bench implements Callable<Integer> {
                 }
             }
             return 0;
+        }
+
+        /** Null, and a line that says why, where llama.cpp does not run. */
+        private static LlamaProducts llama() {
+            try {
+                return new LlamaProducts();
+            } catch (Fail e) {
+                System.err.println("qat: without llama.cpp: " + e.getMessage());
+                return null;
+            }
         }
     }
 }

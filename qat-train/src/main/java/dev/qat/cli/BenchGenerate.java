@@ -18,6 +18,7 @@ import dev.qat.ops.Sampling;
 import dev.qat.tensor.Fail;
 import dev.qat.train.Backends;
 import dev.qat.train.ModelLm;
+import dev.qat.train.PackedDecoding;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -61,6 +62,11 @@ final class BenchGenerate implements Callable<Integer> {
             ObjectNode line = new ObjectMapper().createObjectNode().put("threads", cores).put("batch", batch).put("length", length);
             try (LlamaCppLm llama = LlamaCppLm.open(gguf, cores); SelfGenerator many = generator(lm, batch, length); SelfGenerator one = generator(lm, 1, Math.min(length, 64))) {
                 report(line, measure(llama, many, one));
+            }
+            if (PackedDecoding.use(m, model, backend) > 0) {
+                try (SelfGenerator one = generator(lm, 1, Math.min(length, 64))) {
+                    line.put("one_sequence_packed_trits", Math.rint(Arrays.stream(new double[] {speed(one, 0), speed(one, 1), speed(one, 2)}).max().orElseThrow()));
+                }
             }
             if (kvBits > 0) integers(line, m, backend);
             System.out.println(line);

@@ -50,6 +50,11 @@ public final class FrozenDir implements Frozen {
         }
     }
 
+    /** Whether codes lie beside the weights. */
+    public static boolean hasCodes(Path dir) {
+        return Files.exists(dir.resolve(CODES));
+    }
+
     public static FrozenDir open(Path dir) {
         return open(dir, Map.of());
     }
@@ -59,7 +64,7 @@ public final class FrozenDir implements Frozen {
         HfModelDir model = HfModelDir.open(dir);
         Safetensors packed = null;
         try {
-            if (Files.exists(dir.resolve(CODES))) packed = Safetensors.open(dir.resolve(CODES));
+            if (hasCodes(dir)) packed = Safetensors.open(dir.resolve(CODES));
             return new FrozenDir(model, packed, more);
         } catch (RuntimeException e) {
             model.close();

@@ -10,6 +10,8 @@ import java.io.FileInputStream;
 import java.io.FileOutputStream;
 import java.io.IOException;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
 
 /**
  * The process in which llama.cpp runs, so that a crash of it costs nobody else anything: reads requests from standard input
@@ -24,6 +26,8 @@ import java.nio.file.Path;
  * 'D' i32 n, n ids, n positions, n sequences                    → n · V f32 logits; position 0 begins anew
  * 'N' i32 n, i32 id                                            → i64 nanoseconds for n tokens after it, each the likeliest
  * 'T' i32 n, n bytes of UTF-8                                   → i32 n, n ids
+ * 'M' i32 type, row bytes, width, matrices, threads, turns      → i32 1: products of a token with square matrices are ready
+ * 'm' i32 which 'M', from 0                                    → i64 nanoseconds of one turn of all its products
  * 'Q' i32 type, i64 rows, i64 columns, i32 size, f32 weights    → size bytes
  * </pre>
  *
@@ -33,6 +37,7 @@ public final class LlamaCpp {
     private final DataInputStream in;
     private final DataOutputStream out;
     private final LlamaNative llama;
+    private final List<GgmlProducts> products = new ArrayList<>();
     private int vocabulary;
 
     private LlamaCpp(LlamaNative llama, DataInputStream in, DataOutputStream out) {
@@ -70,6 +75,11 @@ public final class LlamaCpp {
                 case 'D' -> step();
                 case 'N' -> speak();
                 case 'T' -> tokenize();
+                case 'M' -> {
+                    products.add(new GgmlProducts(llama, in.readInt(), in.readInt(), in.readInt(), in.readInt(), in.readInt(), in.readInt()));
+                    out.writeInt(1);
+                }
+                case 'm' -> out.writeLong(products.get(in.readInt()).turn());
                 case 'Q' -> quantize();
                 default -> throw new IOException("unknown request");
             }

@@ -50,7 +50,7 @@ final class LlamaNative {
         bind("llama_backend_init", FunctionDescriptor.ofVoid()).invokeExact();
     }
 
-    private MethodHandle bind(String name, FunctionDescriptor type) {
+    MethodHandle bind(String name, FunctionDescriptor type) {
         return LINKER.downcallHandle(library.findOrThrow(name), type);
     }
 

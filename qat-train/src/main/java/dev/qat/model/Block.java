@@ -69,11 +69,12 @@ public final class Block {
     /** One new token for each of B sequences, keys and values kept in a cache.   x (B, C) */
     public Tensor decode(Tape t, Tensor x, Cache cache) {
         Tensor n = Ops.rmsnorm(t, x, gain1Site.through(t, norm1.value()), c.eps());
-        Tensor qr = Ops.rope(t, headNorm(t, q.forward(t, n, null), qNorm), cache.table(), cache.positions());
-        Tensor keys = keys(t, k.forward(t, n, null), cache), values = values(t, v.forward(t, n, null), cache), out = t.alloc("attention", qr.dims());
+        Tensor qr = Ops.rope(t, headNorm(t, q.decode(t, n, null), qNorm), cache.table(), cache.positions());
+        Tensor keys = keys(t, k.decode(t, n, null), cache), values = values(t, v.decode(t, n, null), cache), out = t.alloc("attention", qr.dims());
         int capacity = (int) cache.keys().get(index).capacity();
         t.backend().attentionCache(out, qr, keys, values, cache.lengths(), new Heads((int) x.rows(), capacity, c.H(), c.K(), c.D()));
-        return mlp(t, o.forward(t, out, x));
+        Tensor a = o.decode(t, out, x), m = Ops.rmsnorm(t, a, gain2Site.through(t, norm2.value()), c.eps(), read(t, gate, up));
+        return down.decode(t, Ops.swiglu(t, gate.decode(t, m, null), up.decode(t, m, null), read(t, down)), a);
     }
 
     /** Keeps new keys and gives all as attention reads them.   x (B, K·D) → (B, capacity, K·D) */

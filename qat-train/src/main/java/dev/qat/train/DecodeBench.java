@@ -2,6 +2,8 @@ package dev.qat.train;
 
 import dev.qat.cpu.CpuBackend;
 import dev.qat.cpu.MatVec;
+import dev.qat.data.GgmlType;
+import dev.qat.export.LlamaProducts;
 import dev.qat.ops.Philox;
 import dev.qat.tensor.DType;
 import dev.qat.tensor.Memory;
@@ -10,10 +12,11 @@ import dev.qat.tensor.Tensor;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.function.DoubleSupplier;
 
 /**
- * The products that one decoded token needs, with the linears stored as fp32, BF16 and trits: each set is far larger than the
- * caches, so the products wait for memory. The three take turns, so that all see the same clock.
+ * The products that one decoded token needs, with the linears stored as fp32, BF16 and trits, and by llama.cpp's library as F16, BF16 and
+ * TQ2_0: each set is far larger than the caches, so the products wait for memory. All take turns, so that they see the same clock.
  */
 public final class DecodeBench {
     /** @param seconds for one token, the median of its turns  @param bytes of the linears */
@@ -28,7 +31,8 @@ public final class DecodeBench {
 
     private DecodeBench() {}
 
-    public static List<Row> run(CpuBackend backend, Shape s) {
+    /** @param llama runs beside ours, on as many threads, or null */
+    public static List<Row> run(CpuBackend backend, Shape s, LlamaProducts llama) {
         Memory m = backend.memory();
         int n = s.width;
         List<Tensor> wide = new ArrayList<>(), half = new ArrayList<>();
@@ -45,18 +49,39 @@ public final class DecodeBench {
         Tensor x = m.tensor("x", n), y = m.tensor("y", n);
         for (int i = 0; i < n; i++) dev.qat.tensor.HostMemory.put(x, i, (float) Philox.normal(3, i, 0, 0));
         MatVec v = new MatVec(backend);
-        List<Runnable> tokens = List.of(() -> wide.forEach(w -> v.times(y, w, x)), () -> half.forEach(w -> v.times(y, w, x)), () -> trits.forEach(w -> v.times(y, w, x)));
-        double[][] seconds = new double[3][s.turns];
-        for (int turn = -Math.max(3, 200 / s.matrices); turn < s.turns; turn++) {
-            for (int k = 0; k < 3; k++) {
-                long start = System.nanoTime();
-                tokens.get(k).run();
-                if (turn >= 0) seconds[k][turn] = (System.nanoTime() - start) * 1e-9;
+        List<DoubleSupplier> tokens = new ArrayList<>(List.of(timed(() -> wide.forEach(w -> v.times(y, w, x))), timed(() -> half.forEach(w -> v.times(y, w, x))),
+                timed(() -> trits.forEach(w -> v.times(y, w, x, null, null)))));
+        List<Row> rows = new ArrayList<>();
+        double weights = (double) n * n * s.matrices;
+        List<String> names = new ArrayList<>(List.of("fp32", "bf16", "trits"));
+        List<Double> bytes = new ArrayList<>(List.of(4 * weights, 2 * weights, weights / 4 + 4 * weights / s.group));
+        int warm = Math.max(3, 200 / s.matrices);
+        if (llama != null) {
+            for (GgmlType type : List.of(GgmlType.F16, GgmlType.BF16, GgmlType.TQ2_0)) {
+                if (n % type.elements != 0) continue;
+                int made = llama.make(type, n, s.matrices, backend.threads(), warm + s.turns);
+                names.add("llama.cpp " + type.label());
+                bytes.add((double) type.rowBytes(n) * n * s.matrices);
+                tokens.add(() -> llama.seconds(made));
             }
         }
-        double weights = (double) n * n * s.matrices;
-        return List.of(new Row("fp32", median(seconds[0]), 4 * weights), new Row("bf16", median(seconds[1]), 2 * weights),
-                new Row("trits", median(seconds[2]), weights / 4 + 4 * weights / s.group));
+        double[][] seconds = new double[tokens.size()][s.turns];
+        for (int turn = -warm; turn < s.turns; turn++) {
+            for (int k = 0; k < seconds.length; k++) {
+                double took = tokens.get(k).getAsDouble();
+                if (turn >= 0) seconds[k][turn] = took;
+            }
+        }
+        for (int k = 0; k < seconds.length; k++) rows.add(new Row(names.get(k), median(seconds[k]), bytes.get(k)));
+        return rows;
+    }
+
+    private static DoubleSupplier timed(Runnable token) {
+        return () -> {
+            long start = System.nanoTime();
+            token.run();
+            return (System.nanoTime() - start) * 1e-9;
+        };
     }
 
     private static double median(double[] v) {

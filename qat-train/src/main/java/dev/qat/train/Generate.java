@@ -43,6 +43,8 @@ public final class Generate {
     public static Result run(GenerateRecipe r, Part part, Backend backend, Watch watch, Stop stop) {
         try (HfModelDir source = HfModelDir.open(r.model().path()); Tokenizer tokenizer = Tokenizer.of(source.dir())) {
             Model model = Model.load(source, backend.memory());
+            int packed = PackedDecoding.use(model, source.dir(), backend);
+            if (packed > 0) watch.say("%d linears are decoded from packed trits".formatted(packed));
             try (ModelLm lm = new ModelLm(model, backend)) {
                 return new Generate(r, part, watch, stop).run(source, tokenizer, lm);
             }

@@ -22,6 +22,7 @@ import dev.qat.model.Model;
 import dev.qat.model.Positions;
 import dev.qat.ops.Backend;
 import dev.qat.ops.Ops;
+import dev.qat.ops.Sampling;
 import dev.qat.tensor.DType;
 import dev.qat.tensor.Tensor;
 import java.nio.file.Files;
@@ -122,6 +123,58 @@ final class TernaryRunTest {
             step.run();
         }
         return backend.memory().floats(out);
+    }
+
+    /** From packed trits with rounded activations, a decoder of a run's model says what it says from the weights. */
+    @Test
+    void aModelIsDecodedFromItsTrits() {
+        Stage tequila = new Tequila(Tequila.Rule.TWN, 64, 0.1, Tequila.Epsilon.FIXED, 0, course(2, EndToEnd.Loss.DISTILL));
+        Path dir = run(List.of(tequila)).directory().resolve("model");
+        try (HfModelDir written = HfModelDir.open(dir)) {
+            Model m = Model.load(written, backend.memory());
+            int[] expected = said(m);
+            assertEquals(14, PackedDecoding.use(m, dir, backend));
+            for (var l : m.linears()) {
+                int I = (int) l.inputs(), O = (int) l.outputs();
+                float[] values = new float[3 * I];
+                for (int i = 0; i < values.length; i++) values[i] = (float) Math.sin(i * 1.7 + Math.sqrt(i));
+                Tensor x = backend.memory().tensor("x", 3, I), plus = backend.memory().tensor("plus", 3, O), weights = backend.memory().tensor("from weights", 3, O), trits = backend.memory().tensor("from trits", 3, O);
+                backend.memory().set(x, values);
+                backend.fill(plus, 0.5f);
+                try (Step step = new Step(backend, "both", false, t -> {
+                    t.backend().copy(weights, l.forward(t, x, plus));
+                    t.backend().copy(trits, l.direct.apply(t, x, l.bias.value(), plus));
+                })) {
+                    step.run();
+                }
+                float[] a = backend.memory().floats(weights), b = backend.memory().floats(trits);
+                double off = 0, all = 0;
+                for (int i = 0; i < a.length; i++) {
+                    off += Math.pow(a[i] - b[i], 2);
+                    all += Math.pow(a[i] - 0.5, 2);
+                }
+                assertTrue(off > 0 && Math.sqrt(off / all) < 2e-3, l.name + " is off by " + Math.sqrt(off / all));
+            }
+            int[] got = said(m);
+            int same = 0;
+            for (int i = 0; i < got.length; i++) if (got[i] == expected[i]) same++;
+            assertTrue(same >= got.length - 2, same + " of " + got.length + " tokens are the same");
+        }
+    }
+
+    /** The likeliest token after every beginning of two texts. */
+    private int[] said(Model m) {
+        int T = 40;
+        int[] said = new int[2 * T];
+        try (ModelLm lm = new ModelLm(m, backend); var decoder = lm.decoder(2, T, Sampling.GREEDY)) {
+            for (int i = 0; i < T; i++) {
+                int[] drawn = new int[2];
+                decoder.step(new int[] {1 + i * 7 % 63, 1 + i * 5 % 61}, new int[] {i, i}, new int[] {0, 1}, drawn, null);
+                said[i] = drawn[0];
+                said[T + i] = drawn[1];
+            }
+        }
+        return said;
     }
 
     @Test
