@@ -13,6 +13,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.TreeMap;
 import java.util.stream.Stream;
 
@@ -20,7 +21,8 @@ import java.util.stream.Stream;
  * A generated set on disk: a folder of token shards and, for each part of it that a machine made, a manifest that lists them.
  *
  * <p>Every sequence stands in its shard behind a separator (BOS, or EOS where a model has no BOS). A shard appears whole, then
- * its line in the manifest; what a killed run left unlisted is made again, with the same bytes. Parts know nothing of each
+ * its line in the manifest; until then a hidden file keeps where it stands, and what a killed run left goes on from there to the
+ * same bytes. Parts know nothing of each
  * other: merging them is listing their folders, or letting them write into one.
  */
 public final class GeneratedSet {
@@ -94,13 +96,15 @@ public final class GeneratedSet {
         }
     }
 
-    /** Removes what a killed run of this part left half-written. */
+    /** Removes what a killed run of this part left half-written, and where shards stood that are finished. */
     private void clean() {
         try (Stream<Path> inside = Files.list(folder)) {
-            for (Path p : inside.filter(p -> p.getFileName().toString().matches("\\.(tokens-\\d{5}\\.bin|" + MANIFEST + ")\\..*\\.tmp")).toList()) {
+            for (Path p : inside.filter(p -> p.getFileName().toString().matches("\\.{0,2}(tokens-\\d{5}\\.(bin|begun)|" + MANIFEST + ")\\..*\\.tmp")).toList()) {
                 String name = p.getFileName().toString();
-                if (name.startsWith("." + part.manifest()) || name.startsWith(".tokens-") && number(name.substring(1)) % part.of == part.index) Files.deleteIfExists(p);
+                int tokens = name.indexOf("tokens-");
+                if (name.startsWith("." + part.manifest()) || tokens >= 0 && number(name.substring(tokens)) % part.of == part.index) Files.deleteIfExists(p);
             }
+            for (int s : shards.keySet()) Files.deleteIfExists(begun(s));
         } catch (IOException e) {
             throw Fail.io(e, "%s: cannot clean up: %s; check its permissions", folder, AtomicFile.why(e));
         }
@@ -108,6 +112,29 @@ public final class GeneratedSet {
 
     private static int number(String file) {
         return Integer.parseInt(file.substring("tokens-".length(), "tokens-".length() + 5));
+    }
+
+    /** The file that says where a shard stands while it is made. */
+    private Path begun(int shard) {
+        return folder.resolve(".tokens-%05d.begun".formatted(shard));
+    }
+
+    private String settingsHash() {
+        return new Sha256().add(Json.pretty(settings)).hex();
+    }
+
+    /** Where a shard stood when the run that made it ended; empty where that is not known for sure. */
+    public Optional<Standing> standing(int shard) {
+        try {
+            return Standing.read(begun(shard), settingsHash(), shard);
+        } catch (IOException e) {
+            throw Fail.io(e, "%s: cannot read: %s; check its permissions", begun(shard), AtomicFile.why(e));
+        }
+    }
+
+    /** Keeps where a shard stands, so that a run that is killed loses no more than the batch in flight. */
+    public void keep(Standing standing) {
+        standing.write(begun(standing.shard()), settingsHash());
     }
 
     /** The shards of this part that are still to be made, of a set of so many. */
@@ -134,6 +161,11 @@ public final class GeneratedSet {
         }
         shards.put(shard, new Shard(file.getFileName().toString(), sequences.length, kept, tokens, sha256(file)));
         list();
+        try {
+            Files.deleteIfExists(begun(shard));
+        } catch (IOException e) {
+            throw Fail.io(e, "%s: cannot remove: %s; check its permissions", begun(shard), AtomicFile.why(e));
+        }
     }
 
     /** Writes the manifest, also of a part that has no shards. */

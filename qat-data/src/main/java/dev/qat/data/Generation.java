@@ -13,7 +13,7 @@ import dev.qat.tensor.Fail;
  * @param greedyFrom  @param greedyTo how many greedy tokens follow the first one, in turn
  * @param temperature @param topK 0 for all @param topP 1 for all
  * @param batch     sequences decoded side by side; one that ends makes place for the next
- * @param shard     sequences in a file; a run that is killed loses at most the file in work
+ * @param shard     sequences in a file; a run that is killed goes on inside it
  */
 public record Generation(Mode mode, int sequences, int length, int greedyFrom, int greedyTo, double temperature, int topK, double topP, int batch, int shard) {
     public enum Mode { HYBRID, RANDOM, GREEDY }

@@ -11,6 +11,8 @@ import java.util.function.LongConsumer;
  */
 public final class SelfGenerator implements AutoCloseable {
     private static final int IDLE = -1;
+    /** Steps between two standings that a watcher is given to keep. */
+    private static final int KEPT = 64;
 
     private final CausalLm model;
     private final Generation g;
@@ -18,6 +20,10 @@ public final class SelfGenerator implements AutoCloseable {
     private final int[] ends;
     private final CausalLm.Decoder decoder;
     private final int[] ids, positions, sequence, next, best; // (B)
+    /** The shard at work: tokens and lengths of its sequences, and how many have entered the batch. */
+    private int[][] rows;
+    private int[] length;
+    private int entered;
 
     /** @param g resolved for this model  @param ends tokens that end a text */
     public SelfGenerator(CausalLm model, Generation g, long seed, int[] ends) {
@@ -34,19 +40,41 @@ public final class SelfGenerator implements AutoCloseable {
         decoder = model.decoder(B, g.length(), g.sampling(seed));
     }
 
-    /**
-     * The sequences of a shard in order, each from its first token to its last, without the end of text.
-     *
-     * @param done told after every step how many tokens stand
-     */
+    /** What one hears who looks on. */
+    public interface Watcher {
+        /** After every step: so many tokens stand. */
+        void stands(long tokens);
+
+        /** Whether this watcher wants an end; then he is given where the shard stands, and may throw. */
+        default boolean ends() {
+            return false;
+        }
+
+        /** Now and then: from here the shard can go on. */
+        default void keep(Standing standing) {}
+    }
+
+    /** The sequences of a shard in order, each from its first token to its last, without the end of text. */
     public int[][] shard(int shard, LongConsumer done) {
-        int first = shard * g.shard(), count = Math.min(g.shard(), g.sequences() - first), B = g.batch(), entered = 0;
-        int[][] rows = new int[count][];
-        int[] length = new int[count];
+        return shard(shard, null, done::accept);
+    }
+
+    /**
+     * The same from where it stood once. What the sequences in the batch had said is read again, every one in the row it had, so that
+     * each product is the product it was: the bytes are those of a shard made in one go.
+     *
+     * @param from null for a shard that begins
+     */
+    public int[][] shard(int shard, Standing from, Watcher watcher) {
+        int first = shard * g.shard(), count = Math.min(g.shard(), g.sequences() - first), B = g.batch();
+        rows = new int[count][];
+        length = new int[count];
+        entered = 0;
         Arrays.fill(sequence, IDLE);
-        for (int b = 0; b < B && entered < count; b++) enter(b, first + entered, rows, entered++);
-        long tokens = entered;
-        while (Arrays.stream(sequence).anyMatch(s -> s != IDLE)) {
+        if (from == null) for (int b = 0; b < B && entered < count; b++) enter(b, first + entered);
+        else resume(from, first);
+        long tokens = Arrays.stream(length, 0, entered).asLongStream().sum();
+        for (int steps = 1; Arrays.stream(sequence).anyMatch(s -> s != IDLE); steps++) {
             decoder.step(ids, positions, sequence, next, best);
             for (int b = 0; b < B; b++) {
                 if (sequence[b] == IDLE) continue;
@@ -55,26 +83,53 @@ public final class SelfGenerator implements AutoCloseable {
                 boolean over = contains(ends, token);
                 if (!over) {
                     rows[n][at] = ids[b] = token;
+                    length[n]++;
                     tokens++;
                 }
-                length[n] = over ? at : at + 1;
                 if (!over && length[n] < g.length()) continue;
                 if (entered < count) {
                     tokens++;
-                    enter(b, first + entered, rows, entered++);
+                    enter(b, first + entered);
                 } else {
                     leave(b);
                 }
             }
-            done.accept(tokens);
+            watcher.stands(tokens);
+            if (steps % KEPT == 0 || watcher.ends()) watcher.keep(standing(shard));
         }
         for (int n = 0; n < count; n++) rows[n] = Arrays.copyOf(rows[n], length[n]);
         return rows;
     }
 
-    private void enter(int b, int number, int[][] rows, int n) {
+    private Standing standing(int shard) {
+        int[][] said = new int[entered][];
+        for (int n = 0; n < entered; n++) said[n] = Arrays.copyOf(rows[n], length[n]);
+        return new Standing(shard, said, sequence.clone(), positions.clone());
+    }
+
+    /** Takes up what stood, and has the decoder read what is in the batch so that all rows end at once; those that are shorter wait. */
+    private void resume(Standing from, int first) {
+        entered = from.rows().length;
+        for (int n = 0; n < entered; n++) {
+            rows[n] = Arrays.copyOf(from.rows()[n], g.length());
+            length[n] = from.rows()[n].length;
+        }
+        int longest = Arrays.stream(from.position()).max().orElse(0);
+        System.arraycopy(from.sequence(), 0, sequence, 0, sequence.length);
+        for (int t = -longest; t <= 0; t++) {
+            for (int b = 0; b < sequence.length; b++) {
+                positions[b] = sequence[b] == IDLE ? 0 : Math.max(0, from.position()[b] + t);
+                ids[b] = sequence[b] == IDLE ? 0 : rows[sequence[b] - first][positions[b]];
+            }
+            if (t < 0) decoder.step(ids, positions, sequence, next, best);
+        }
+    }
+
+    private void enter(int b, int number) {
+        int n = entered++;
         rows[n] = new int[g.length()];
         rows[n][0] = ids[b] = order[number % order.length];
+        length[n] = 1;
         sequence[b] = number;
         positions[b] = 0;
     }

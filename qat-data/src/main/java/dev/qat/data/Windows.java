@@ -82,6 +82,11 @@ public record Windows(int[] ids, int[] starts, int length) {
         return starts.length;
     }
 
+    /** The first windows, at most so many; 0 for all. */
+    public Windows first(int most) {
+        return most == 0 || starts.length <= most ? this : new Windows(ids, Arrays.copyOf(starts, most), length);
+    }
+
     /** inputs (L) */
     public int[] inputs(int window) {
         int[] row = new int[length];

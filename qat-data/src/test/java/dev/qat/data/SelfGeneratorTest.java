@@ -10,16 +10,24 @@ import dev.qat.data.Generation.Mode;
 import dev.qat.ops.Philox;
 import dev.qat.ops.Sampling;
 import dev.qat.tensor.Fail;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashSet;
+import java.util.List;
 import java.util.Set;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** Sequences that enter and leave a batch, on a model whose likeliest token says what came before it. */
 final class SelfGeneratorTest {
     private static final int V = 40, END = 39;
+
+    @TempDir
+    Path temp;
 
     /** The likeliest token is 20 + (last token) % 10; a drawn one is a function of (sequence, position) and now and then the end. */
     private static final class Scripted implements CausalLm {
@@ -90,6 +98,65 @@ final class SelfGeneratorTest {
     @ValueSource(ints = {1, 3, 8, 50})
     void aSequenceDoesNotDependOnHowItWasBatched(int batch) {
         assertArrayEquals(all(settings(Mode.HYBRID, 120, 4, 20)), all(settings(Mode.HYBRID, 120, batch, 60)));
+    }
+
+    /** A decoder that knows nothing goes on from wherever a shard stood, and from a file of it. */
+    @ParameterizedTest
+    @ValueSource(ints = {1, 7, 64})
+    void fromWhereverItStoodTheShardIsTheSame(int batch) throws Exception {
+        Generation g = settings(Mode.HYBRID, 200, batch, 150);
+        List<Standing> stood = new ArrayList<>();
+        try (SelfGenerator whole = new SelfGenerator(new Scripted(), g, 7, new int[] {END})) {
+            int[] step = {0};
+            int[][] expected = whole.shard(1, null, new SelfGenerator.Watcher() {
+                @Override
+                public void stands(long tokens) {
+                    step[0]++;
+                }
+
+                @Override
+                public boolean ends() {
+                    return step[0] % 5 == 1;
+                }
+
+                @Override
+                public void keep(Standing standing) {
+                    stood.add(standing);
+                }
+            });
+            assertTrue(stood.size() > 3, stood.size() + " times");
+            for (Standing s : stood) {
+                Path file = temp.resolve("begun");
+                String settings = new Sha256().add("settings").hex();
+                s.write(file, settings);
+                Standing read = Standing.read(file, settings, 1).orElseThrow();
+                assertEquals(s.tokens(), read.tokens());
+                try (SelfGenerator again = new SelfGenerator(new Scripted(), g, 7, new int[] {END})) {
+                    long[] tokens = {0};
+                    assertArrayEquals(expected, again.shard(1, read, n -> tokens[0] = n));
+                    assertEquals(Arrays.stream(expected).mapToLong(r -> r.length).sum(), Math.max(tokens[0], s.tokens()));
+                }
+            }
+        }
+    }
+
+    @Test
+    void aStandingThatIsNotWholeOrNotThisSetsCountsForNothing() throws Exception {
+        Path file = temp.resolve("begun");
+        String mine = new Sha256().add("mine").hex();
+        new Standing(3, new int[][] {{5, 6}, {7}}, new int[] {1, -1}, new int[] {0, 0}).write(file, mine);
+        byte[] bytes = Files.readAllBytes(file);
+        assertTrue(Standing.read(file, mine, 3).isPresent());
+        assertTrue(Standing.read(file, mine, 2).isEmpty());
+        assertTrue(Standing.read(file, new Sha256().add("another").hex(), 3).isEmpty());
+        for (int i = 0; i < bytes.length; i++) {
+            bytes[i] ^= 4;
+            Files.write(file, bytes);
+            assertTrue(Standing.read(file, mine, 3).isEmpty(), "byte " + i);
+            bytes[i] ^= 4;
+            Files.write(file, Arrays.copyOf(bytes, i));
+            assertTrue(Standing.read(file, mine, 3).isEmpty(), i + " bytes");
+        }
     }
 
     @Test

@@ -8,6 +8,7 @@ import dev.qat.data.GeneratedSet.Part;
 import dev.qat.data.Generation;
 import dev.qat.data.HfModelDir;
 import dev.qat.data.SelfGenerator;
+import dev.qat.data.Standing;
 import dev.qat.data.Tokenizer;
 import dev.qat.data.Vocabulary;
 import dev.qat.data.Windows;
@@ -18,6 +19,7 @@ import dev.qat.tensor.Fail;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
+import java.util.Optional;
 
 /** Makes a part of a generated set, or what is missing of it, and judges it. */
 public final class Generate {
@@ -39,7 +41,7 @@ public final class Generate {
         this.stop = stop;
     }
 
-    /** Until all is made, or until {@code stop} asks for an end: shards that stand are kept, the one at work is lost. */
+    /** Until all is made, or until {@code stop} asks for an end: shards that stand are kept, and where the one at work stands. */
     public static Result run(GenerateRecipe r, Part part, Backend backend, Watch watch, Stop stop) {
         try (HfModelDir source = HfModelDir.open(r.model().path()); Tokenizer tokenizer = Tokenizer.of(source.dir())) {
             Model model = Model.load(source, backend.memory());
@@ -80,11 +82,26 @@ public final class Generate {
         long[] made = {0, 0};
         try (SelfGenerator generator = new SelfGenerator(lm, g, r.seed(), source.specialIds().eos()); Watch.Job job = watch.job("generating", all)) {
             for (int s : missing) {
-                long before = made[0], bound = made[1];
-                int[][] rows = generator.shard(s, n -> {
-                    if (stop.asked()) throw Fail.again("%s while shard %d was made: stopped. Run the same command again to go on.", stop.wish(), s);
-                    made[0] = before + n;
-                    job.step(Math.min(bound + n, all), String.format(Locale.ROOT, "tokens | %.0f tok/s", made[0] / ((System.nanoTime() - start) * 1e-9)));
+                Optional<Standing> from = set.standing(s);
+                long before = made[0], bound = made[1], stood = from.map(Standing::tokens).orElse(0L);
+                from.ifPresent(f -> watch.say("shard %d goes on where it stood, with %d of its tokens".formatted(s, stood)));
+                int[][] rows = generator.shard(s, from.orElse(null), new SelfGenerator.Watcher() {
+                    @Override
+                    public void stands(long tokens) {
+                        made[0] = before + tokens - stood;
+                        job.step(Math.min(bound + tokens, all), String.format(Locale.ROOT, "tokens | %.0f tok/s", made[0] / ((System.nanoTime() - start) * 1e-9)));
+                    }
+
+                    @Override
+                    public boolean ends() {
+                        return stop.asked();
+                    }
+
+                    @Override
+                    public void keep(Standing standing) {
+                        set.keep(standing);
+                        if (stop.asked()) throw Fail.again("%s while shard %d was made: stopped where it stands. Run the same command again to go on.", stop.wish(), s);
+                    }
                 });
                 set.add(s, rows, separator, r.keep());
                 made[1] += (long) g.length() * rows.length; // sequences that ended early will not come any more

@@ -126,7 +126,7 @@ record Texts(TrainingSet train, Windows heldOut, String description) {
 
     private static Windows limited(Windows w, int most) {
         if (w.count() == 0) throw Fail.data("the text is too short for one window of %d tokens. Give more text or a smaller length.", w.length());
-        return most == 0 || w.count() <= most ? w : new Windows(w.ids(), Arrays.copyOf(w.starts(), most), w.length());
+        return w.first(most);
     }
 
     /** BOS and the whole text, encoded once.  skip, most: characters */

@@ -15,10 +15,12 @@ import dev.qat.tensor.Fail;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.concurrent.TimeUnit;
+import java.util.function.BooleanSupplier;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -74,13 +76,7 @@ final class GenerateTest {
     void killedAndRunAgainItEndsInTheSameBytes() throws Exception {
         Path whole = generate("whole");
         Path killed = temp.resolve("killed");
-        List<String> command = new java.util.ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "--add-modules", "jdk.incubator.vector",
-                "--enable-native-access=ALL-UNNAMED", "-cp", System.getProperty("java.class.path"), Main.class.getName()));
-        command.addAll(List.of(words("killed")));
-        Process process = new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(temp.resolve("log").toFile()).start();
-        for (int i = 0; i < 6000 && process.isAlive() && !Files.exists(killed.resolve("tokens-00000.bin")); i++) Thread.sleep(20);
-        process.destroyForcibly().waitFor(1, TimeUnit.MINUTES);
-        assertTrue(Files.exists(killed.resolve("tokens-00000.bin")), Files.readString(temp.resolve("log")));
+        kill("killed", () -> Files.exists(killed.resolve("tokens-00000.bin")));
         assertFalse(Files.exists(killed.resolve("quality-0-of-1.json")), "it was done before it was killed");
         Files.write(killed.resolve(".tokens-00003.bin.1-0123.tmp"), new byte[7]); // what a kill in mid-write leaves
         assertSame(bytes(whole, ".*"), bytes(generate("killed"), ".*"));
@@ -91,6 +87,48 @@ final class GenerateTest {
         Files.writeString(manifest, json.toString());
         Files.delete(killed.resolve("tokens-00001.bin"));
         assertSame(bytes(whole, ".*"), bytes(generate("killed"), ".*"));
+    }
+
+    /** Kills a process of the command once something is so; what it printed until then. */
+    private String kill(String name, BooleanSupplier now, String... more) throws Exception {
+        List<String> command = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(), "--add-modules", "jdk.incubator.vector",
+                "--enable-native-access=ALL-UNNAMED", "-cp", System.getProperty("java.class.path"), Main.class.getName()));
+        command.addAll(List.of(words(name, more)));
+        Process process = new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(temp.resolve("log").toFile()).start();
+        for (int i = 0; i < 60_000 && process.isAlive() && !now.getAsBoolean(); i++) Thread.sleep(2);
+        process.destroyForcibly().waitFor(1, TimeUnit.MINUTES);
+        String said = Files.readString(temp.resolve("log"));
+        assertTrue(now.getAsBoolean(), said);
+        return said;
+    }
+
+    private static long size(Path file) {
+        try {
+            return Files.exists(file) ? Files.size(file) : 0;
+        } catch (IOException e) {
+            return 0;
+        }
+    }
+
+    /** Killed three times inside its only shard it goes on with what it had said; where that is damaged, it begins again. */
+    @Test
+    void killedInsideAShardItGoesOnWhereItStood() throws Exception {
+        String[] one = {"generate.length=90", "generate.shard=60"};
+        Path whole = generate("long", one), killed = temp.resolve("inside"), begun = killed.resolve(".tokens-00000.begun");
+        for (int kills = 0; kills < 3; kills++) {
+            long before = size(begun);
+            String said = kill("inside", () -> size(begun) > before, one);
+            assertEquals(kills > 0, said.contains("goes on where it stood"), said);
+            assertFalse(Files.exists(killed.resolve("tokens-00000.bin")), "it was done before it was killed");
+        }
+        byte[] stood = Files.readAllBytes(begun);
+        assertSame(bytes(whole, ".*"), bytes(generate("inside", one), ".*"));
+
+        Path damaged = temp.resolve("damaged");
+        Files.createDirectories(damaged);
+        stood[stood.length / 2] ^= 1;
+        Files.write(damaged.resolve(".tokens-00000.begun"), stood);
+        assertSame(bytes(whole, ".*"), bytes(generate("damaged", one), ".*"));
     }
 
     @Test
