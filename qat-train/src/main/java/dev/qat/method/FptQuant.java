@@ -1,6 +1,5 @@
 package dev.qat.method;
 
-import dev.qat.data.Windows;
 import dev.qat.model.Block;
 import dev.qat.model.Linear;
 import dev.qat.model.Slab;
@@ -120,9 +119,7 @@ public record FptQuant(String bits, double p, int steps, int batch, double rate,
     /** The first ranges, from what the full-precision model sends past the sites for the first batch of windows. */
     private void calibrate(Run run, List<Ranged> ranged) {
         Memory memory = run.backend().memory();
-        Windows all = run.windows(windows);
-        Windows few = new Windows(all.ids(), Arrays.copyOf(all.starts(), Math.min(batch, all.count())), all.length());
-        try (Chain chain = Chain.open(run, "fptquant", few, batch)) {
+        try (Chain chain = Chain.open(run, "fptquant", run.windows(windows).first(batch), batch)) {
             List<Tensor> seen = new ArrayList<>();
             for (Ranged r : ranged) {
                 Tensor copy = memory.tensor("values seen", chain.x.rows(), r.site.channels());

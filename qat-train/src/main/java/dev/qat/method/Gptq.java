@@ -23,10 +23,11 @@ import java.util.List;
  * @param damp     added to the moments' diagonal, as a share of its mean; more where they are not positive definite
  * @param order    act-order: columns by falling second moment, on grids found from the original weight (static groups)
  * @param sequence true-sequential: q, k, v, then o, then gate, up, then down, each on inputs from what was quantized before it
+ * @param count    of those windows to use, at most; 0 for all
  * @param search   looks for each group's range instead of taking min-max
  */
-public record Gptq(int bits, int group, double damp, boolean order, boolean sequence, boolean search, int batch, Part windows) implements Stage {
-    public static final Gptq DEFAULTS = new Gptq(0, 0, 0.01, false, true, false, 1, Part.ALL);
+public record Gptq(int bits, int group, double damp, boolean order, boolean sequence, boolean search, int batch, Part windows, int count) implements Stage {
+    public static final Gptq DEFAULTS = new Gptq(0, 0, 0.01, false, true, false, 1, Part.ALL, 0);
 
     public Gptq {
         Bits.check(bits);
@@ -42,7 +43,7 @@ public record Gptq(int bits, int group, double damp, boolean order, boolean sequ
     @Override
     public void run(Run run) {
         run.reset();
-        Windows w = run.windows(windows);
+        Windows w = run.windows(windows).first(count);
         List<Block> blocks = run.student().blocks();
         try (Packing packing = new Packing(run); Chain chain = Chain.open(run, "gptq", w, batch); Watch.Job job = run.watch().job("gptq", blocks.size())) {
             for (Block b : blocks) {

@@ -7,6 +7,7 @@ import dev.qat.ops.Backend;
 import dev.qat.ops.Grid;
 import dev.qat.ops.Ops;
 import dev.qat.tensor.DType;
+import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.PackedWeight;
 import dev.qat.tensor.Param;
@@ -49,6 +50,31 @@ public final class GroupAffine implements Quantizer {
             q.linear.weightSite.add((t, w) -> Ops.fakeQuant(t, w, rule.step(t, q.step.value()), rule.zero(t, q.zero.value(), q.grid), q.grid));
         }
         return all;
+    }
+
+    /** Masters on the points their codes stand for, under quantizers with the codes' steps and zero points. */
+    static List<GroupAffine> thaw(Run run, String stage, List<Linear> linears) {
+        List<PackedWeight> codes = linears.stream().map(run.packed()::get).toList();
+        PackedWeight first = codes.getFirst();
+        boolean rows = codes.stream().allMatch(p -> p.group() == p.cols());
+        for (PackedWeight p : codes) {
+            if (p.bits() != first.bits() || !rows && p.group() != first.group()) {
+                throw Fail.usage("%s: %s has %d bits in groups of %d, %s %d in groups of %d; one width for all is expected", stage, first.name(), first.bits(),
+                        first.group(), p.name(), p.bits(), p.group());
+            }
+        }
+        List<float[]> steps = new ArrayList<>(), zeros = new ArrayList<>();
+        for (int i = 0; i < codes.size(); i++) {
+            PackedWeight p = codes.get(i);
+            run.backend().dequantize(linears.get(i).weight.value(), p, p.step());
+            steps.add(run.planned() ? null : run.backend().memory().floats(p.step()));
+            zeros.add(run.planned() ? null : run.backend().memory().floats(p.zero()));
+        }
+        run.reset();
+        int group = rows ? -1 : first.group();
+        List<GroupAffine> installed = GroupAffine.install(run.backend(), "steps", linears, first.bits(), group, run.rule());
+        for (int i = 0; i < installed.size() && !run.planned(); i++) installed.get(i).start(run.backend().memory(), steps.get(i), zeros.get(i));
+        return installed;
     }
 
     /** Begins at these steps and zero points instead of the range. */

@@ -1,5 +1,6 @@
 package dev.qat.method;
 
+import dev.qat.model.Linear;
 import dev.qat.ops.Divergence;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.Param;
@@ -22,39 +23,64 @@ import java.util.List;
  * @param asymmetric gives every token (inputs, keys, values) an offset as well
  * @param window     lets gradients pass only where |x| < 2, as the official code does
  * @param ends       also trains embedding and head, which are not quantized
+ * @param scaleRate  more than 0 trains a step and a zero point per row (or group) of the weights at this rate, from the codes of the stage
+ *                   before or the row's range, in place of the row's largest |weight|
  * @param loss       kl; cakld (BitDistiller, weighs the reverse divergence by β); js (Jensen-Shannon, FPTQuant)
  * @param beta       of cakld; 0 measures the teacher's mean largest probability, as BitDistiller does
  * @param hard       weight of the cross-entropy on the text that is added
  * @param windows    the windows to train on: all, the user's text, or the model's own samples
  */
-public record LlmQat(String bits, int group, boolean asymmetric, boolean window, boolean ends, int epochs, int batch, double rate, double decay,
+public record LlmQat(String bits, int group, boolean asymmetric, boolean window, boolean ends, int epochs, int batch, double rate, double scaleRate, double decay,
                      double beta2, double maxNorm, Schedule schedule, Distance loss, double beta, double hard, double temperature,
                      Part windows, boolean shuffle, boolean recompute) implements Stage {
     public enum Distance { KL, CAKLD, JS }
 
-    public static final LlmQat DEFAULTS = new LlmQat("4-8-4", -1, false, false, true, 1, 8, 2e-5, 0, 0.999, 1, Schedule.DEFAULTS, Distance.KL, 0, 0, 1, Part.ALL, true, false);
+    public static final LlmQat DEFAULTS = new LlmQat("4-8-4", -1, false, false, true, 1, 8, 2e-5, 0, 0, 0.999, 1, Schedule.DEFAULTS, Distance.KL, 0, 0, 1, Part.ALL, true, false);
 
     public LlmQat {
         Widths.of(bits);
         Positive.check("epochs", epochs);
         Positive.check("batch", batch);
         if (beta < 0 || beta > 1) throw Fail.usage("beta = %s, expected a share in [0, 1]", beta);
+        if (scaleRate < 0) throw Fail.usage("scale-rate = %s, expected 0 (the row's largest |weight|) or more (trained)", scaleRate);
         if (hard < 0) throw Fail.usage("hard = %s, expected 0 or more", hard);
         if (temperature <= 0) throw Fail.usage("temperature = %s, expected more than 0", temperature);
     }
 
     @Override
     public void run(Run run) {
-        MinMax quantizers = MinMax.install(run, Widths.of(bits), group, asymmetric, window);
+        Widths widths = Widths.of(bits);
+        if (scaleRate == 0 || !widths.quantizesWeights()) {
+            MinMax quantizers = MinMax.install(run, widths, group, asymmetric, window);
+            train(run, List.of());
+            quantizers.freeze(run.student().linears());
+            return;
+        }
+        List<Linear> linears = run.student().linears();
+        List<GroupAffine> learned = learned(run, widths.weights(), linears);
+        MinMax.tokens(run, widths, asymmetric, window);
+        train(run, learned.stream().flatMap(q -> q.params().stream()).toList());
+        run.use(linears, GroupAffine.freeze(run.backend(), learned));
+        GroupAffine.free(run.backend().memory(), learned);
+    }
+
+    /** Steps and zero points of the codes in use where there are some of this width, else of each row's range. */
+    private List<GroupAffine> learned(Run run, int width, List<Linear> linears) {
+        if (!run.packed().isEmpty() && run.packed().values().iterator().next().bits() == width) return GroupAffine.thaw(run, "llm-qat", linears);
+        run.reset();
+        return GroupAffine.install(run.backend(), "steps", linears, width, group <= 0 ? -1 : group, run.rule());
+    }
+
+    private void train(Run run, List<Param> scales) {
         List<Param> matrices = new ArrayList<>(), vectors = new ArrayList<>();
         for (Param p : run.student().params()) {
             boolean end = p.kind() == Param.Kind.EMBEDDING || p.kind() == Param.Kind.HEAD;
             if (!end || ends) (p.value().dims().length > 1 ? matrices : vectors).add(p);
         }
-        EndToEnd.train(run, "llm-qat", List.of(new AdamW.Group(matrices, rate, decay), new AdamW.Group(vectors, rate, 0)),
-                new EndToEnd.Config(epochs, batch, schedule, rate, new AdamW.Config(0.9, beta2, 1e-8, maxNorm), EndToEnd.Loss.DISTILL,
-                        divergence(run), windows, shuffle, recompute));
-        quantizers.freeze(run.student().linears());
+        List<AdamW.Group> groups = new ArrayList<>(List.of(new AdamW.Group(matrices, rate, decay), new AdamW.Group(vectors, rate, 0)));
+        if (!scales.isEmpty()) groups.add(new AdamW.Group(scales, scaleRate, 0));
+        EndToEnd.train(run, "llm-qat", groups, new EndToEnd.Config(epochs, batch, schedule, rate, new AdamW.Config(0.9, beta2, 1e-8, maxNorm),
+                EndToEnd.Loss.DISTILL, divergence(run), windows, shuffle, recompute));
     }
 
     private Divergence divergence(Run run) {

@@ -17,6 +17,7 @@ public final class Methods {
         entry("rotate", Rotate.class);
         entry("fpt-local", FptLocal.class);
         entry("fptquant", FptQuant.class);
+        entry("kv-balance", KvBalance.class);
         entry("gptq", Gptq.class);
         entry("min-max", MinMaxRounding.class);
         entry("block-ap", BlockAp.class);

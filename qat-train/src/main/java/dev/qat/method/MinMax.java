@@ -1,13 +1,11 @@
 package dev.qat.method;
 
-import dev.qat.model.Block;
 import dev.qat.model.Linear;
 import dev.qat.model.ModelConfig;
-import dev.qat.model.Site;
 import dev.qat.model.Slab;
+import dev.qat.model.TokenRounding;
 import dev.qat.ops.Ops;
 import dev.qat.ops.RowGrid;
-import dev.qat.ops.Tape;
 import dev.qat.tensor.DType;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.PackedWeight;
@@ -49,23 +47,15 @@ final class MinMax {
     static MinMax install(Run run, Widths bits, int group, boolean asymmetric, boolean window) {
         run.reset();
         MinMax all = new MinMax(run, bits, group);
-        for (Block b : run.student().blocks()) {
-            if (bits.quantizesWeights()) for (Linear l : b.linears()) all.weights(l, window);
-            if (bits.activations() != Widths.OFF) {
-                RowGrid grid = new RowGrid(bits.activations(), !asymmetric, window);
-                for (List<Linear> readers : List.of(List.of(b.q, b.k, b.v), List.of(b.o), List.of(b.gate, b.up), List.of(b.down))) {
-                    Once once = new Once(grid);
-                    for (Linear l : readers) l.inputSite.add(once);
-                }
-            }
-            if (bits.cache() != Widths.OFF) {
-                RowGrid grid = new RowGrid(bits.cache(), !asymmetric, window);
-                b.keySite.add(new Site.Rows(grid));
-                b.valueSite.add(new Site.Rows(grid));
-            }
-        }
-        if (bits.cache() != Widths.OFF) run.watch().say(saved(run.student().config, bits.cache(), asymmetric));
+        if (bits.quantizesWeights()) for (Linear l : run.student().linears()) all.weights(l, window);
+        tokens(run, bits, asymmetric, window);
         return all;
+    }
+
+    /** The same for tokens alone: linears' inputs, keys and values. */
+    static void tokens(Run run, Widths bits, boolean asymmetric, boolean window) {
+        new TokenRounding(bits.activations(), bits.cache(), !asymmetric, window).install(run.student());
+        if (bits.cache() != Widths.OFF) run.watch().say(saved(run.student().config, bits.cache(), asymmetric));
     }
 
     /** What a decoder keeps of a token: whole numbers and a scale, for keys and for values of every layer. */
@@ -83,23 +73,6 @@ final class MinMax {
     /** Weights of a linear that share a scale; what does not divide its row, or does not fit the recipe's target, is refused. */
     private int group(Linear l) {
         return run.rule().grid(l, bits.weights(), group <= 0 ? -1 : group).group();
-    }
-
-    /** Quantizes a value once for all the linears that read it. */
-    private static final class Once implements Site.Function {
-        private final RowGrid grid;
-        private Tensor last, quantized;
-
-        Once(RowGrid grid) {
-            this.grid = grid;
-        }
-
-        @Override
-        public Tensor apply(Tape t, Tensor x) {
-            if (x != last) quantized = Ops.rowQuant(t, x, grid);
-            last = x;
-            return quantized;
-        }
     }
 
     /** Replaces the quantizers of these linears' weights by their codes; inputs, keys and values stay quantized by the token. */

@@ -1,23 +1,30 @@
 package dev.qat.method;
 
 import dev.qat.model.Linear;
+import dev.qat.model.Site;
 import dev.qat.ops.Backend;
 import dev.qat.ops.Grad;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.Tensor;
 
-/** The second moments Σ x xᵀ of a linear's input, summed on the device by a function in its input site that changes nothing. */
+/** The second moments Σ x xᵀ of a value, summed on the device by a function in its site that changes nothing. */
 final class Moments implements AutoCloseable {
-    private final Linear linear;
+    private final Site site;
     private final Memory memory;
     private final Tensor gram;   // (I, I)
 
+    /** Of a linear's input. */
     Moments(Backend backend, Linear linear) {
-        this.linear = linear;
+        this(backend, linear.name, linear.inputSite, linear.inputs());
+    }
+
+    /** Of whatever passes a site, so many channels of it. */
+    Moments(Backend backend, String name, Site site, long channels) {
+        this.site = site;
         this.memory = backend.memory();
-        gram = memory.tensor("moments of " + linear.name, linear.inputs(), linear.inputs());
+        gram = memory.tensor("moments of " + name, channels, channels);
         backend.fill(gram, 0);
-        linear.inputSite.add((t, x) -> {
+        site.add((t, x) -> {
             Tensor in = t.operand(x);
             t.backend().linearBack(Grad.NONE, new Grad(gram, true), Grad.NONE, in, in, gram);
             return x;
@@ -35,7 +42,7 @@ final class Moments implements AutoCloseable {
     /** Stops looking. */
     @Override
     public void close() {
-        linear.inputSite.clear();
+        site.clear();
         memory.free(gram.address);
     }
 }

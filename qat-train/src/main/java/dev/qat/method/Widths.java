@@ -1,11 +1,12 @@
 package dev.qat.method;
 
+import dev.qat.model.TokenRounding;
 import dev.qat.tensor.Fail;
 
 /** Bits of weights, activations and KV cache, written W-A-KV as in LLM-QAT's tables: 4-8-4, 4-8-16. 32 leaves a kind alone. */
 record Widths(int weights, int activations, int cache) {
     /** What is not quantized at all; 16 bits are, as in the official code, except for weights, whose codes have at most 8. */
-    static final int OFF = 32;
+    static final int OFF = TokenRounding.OFF;
 
     Widths {
         boolean fits = (2 <= weights && weights <= 8 || weights == 16 || weights == OFF) && token(activations) && token(cache);

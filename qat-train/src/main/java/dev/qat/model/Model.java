@@ -102,11 +102,12 @@ public final class Model {
         return m.opened();
     }
 
-    /** Reads all of a Hugging Face directory, fp32. */
+    /** Reads all of a Hugging Face directory, fp32, to compute what its config says: tokens are rounded where it has them rounded. */
     public static Model load(HfModelDir dir, Memory memory) {
         Model m = new Model(config(dir), memory);
         m.check(dir);
         for (Param p : m.params()) read(dir, memory, p);
+        TokenRounding.install(m, dir.config(), dir.dir().resolve("config.json").toString());
         return m;
     }
 
@@ -139,9 +140,14 @@ public final class Model {
         }
     }
 
-    /** A tied matrix may be stored under either name. */
+    /** A tied matrix may be stored under either name, and is what both are read from again after {@link #untie}. */
     private static String stored(HfModelDir dir, Param p) {
-        return p.kind() == Kind.EMBEDDING && !dir.has(p.name()) ? "lm_head.weight" : p.name();
+        if (dir.has(p.name())) return p.name();
+        return switch (p.kind()) {
+            case EMBEDDING -> "lm_head.weight";
+            case HEAD -> "model.embed_tokens.weight";
+            default -> p.name();
+        };
     }
 
     private static void read(HfModelDir dir, Memory memory, Param p) {

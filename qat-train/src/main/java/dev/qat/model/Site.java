@@ -18,11 +18,20 @@ public final class Site {
         Tensor apply(Tape t, Tensor x);
     }
 
-    /** Min-max quantization of every row, whose whole numbers a decoder can keep in place of the values. */
-    public record Rows(RowGrid grid) implements Function {
+    /** Min-max quantization of every row, once for all the sites that see one value; a decoder can keep its whole numbers in the values' place. */
+    public static final class Rows implements Function {
+        private final RowGrid grid;
+        private Tensor last, quantized;
+
+        public Rows(RowGrid grid) {
+            this.grid = grid;
+        }
+
         @Override
         public Tensor apply(Tape t, Tensor x) {
-            return Ops.rowQuant(t, x, grid);
+            if (x != last) quantized = Ops.rowQuant(t, x, grid);
+            last = x;
+            return quantized;
         }
     }
 

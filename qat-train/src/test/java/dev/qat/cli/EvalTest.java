@@ -16,6 +16,7 @@ import dev.qat.data.Windows;
 import dev.qat.model.Model;
 import dev.qat.model.Shared;
 import dev.qat.ops.Backend;
+import dev.qat.tensor.Fail;
 import dev.qat.train.ModelLm;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
@@ -28,6 +29,8 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 class EvalTest {
     @TempDir
@@ -92,6 +95,39 @@ class EvalTest {
         assertTrue(j.get("stderr").asDouble() > 0);
         assertEquals("cpu", j.get("backend").asText());
         assertEquals(j.get("perplexity").asDouble(), json("--text", dir.path("text.txt"), "--json", "window=16", "backend=reference").get("perplexity").asDouble(), 1e-5 * expected);
+    }
+
+    /** A model that LLM-QAT wrote rounds inputs, keys and values as it was trained to: the table's number, and another without the key. */
+    @ParameterizedTest
+    @CsvSource({"4-4-3, false, min-max", "4-4-3, true, llm-qat", "32-32-3, true, min-max", "4-4-32, false, llm-qat"})
+    void aWrittenModelRoundsTokensAsItWasTrained(String bits, boolean asymmetric, String method) throws IOException {
+        String recipe = Files.writeString(temp.resolve("tokens.yaml"), """
+                name: tokens
+                model: {path: %1$s/model}
+                backend: cpu
+                threads: 1
+                output: %1$s/runs
+                data: {files: [%1$s/text.txt], length: 16, windows: 16}
+                eval: {files: [%1$s/text.txt], length: 16}
+                stages: [{method: %2$s, bits: %3$s, asymmetric: %4$s}]
+                """.formatted(temp, method, bits, asymmetric)).toString();
+        assertEquals(0, Main.run("train", recipe), err.toString(UTF_8));
+        JsonNode rows = new ObjectMapper().readTree(temp.resolve("runs/tokens/result.json").toFile()).get("stages");
+        double fp = rows.get(0).get("perplexity").asDouble(), trained = rows.get(1).get("perplexity").asDouble();
+        assertEquals(trained, written("runs/tokens/model"), 1e-6 * trained);
+        dir.reconfigure(temp.resolve("runs/tokens/model"), "{\"token_quantization\": null}");
+        double weights = written("runs/tokens/model");
+        assertTrue(Math.abs(weights - trained) > 1e-5 * trained, "rounded tokens must show: " + weights + ", " + trained);
+        if (bits.startsWith("32")) assertEquals(fp, weights, 1e-6 * fp);
+        dir.reconfigure(temp.resolve("runs/tokens/model"), "{\"token_quantization\": {\"scheme\": \"min-max per token\", \"activation_bits\": 1, \"kv_cache_bits\": 4}}");
+        assertEquals(Fail.DATA, Main.run("eval", "--model", dir.path("runs/tokens/model"), "--text", dir.path("text.txt"), "window=16"));
+        assertTrue(err.toString(UTF_8).contains("token_quantization"), err.toString(UTF_8));
+    }
+
+    private double written(String model) throws IOException {
+        out.reset();
+        assertEquals(0, Main.run("eval", "--model", dir.path(model), "--text", dir.path("text.txt"), "--json", "window=16", "threads=1"), err.toString(UTF_8));
+        return new ObjectMapper().readTree(out.toString(UTF_8)).get("perplexity").asDouble();
     }
 
     @Test

@@ -29,17 +29,18 @@ final class CudaMethodsTest {
     private static List<Stage> stages(String name) {
         return switch (name) {
             case "teq, gptq" -> List.of(new Teq(3, 12, 4, 2, 1e-2, 0.05, Teq.Loss.CROSS_ENTROPY, true, true, Part.ALL, false, false),
-                    new Gptq(3, 12, 0.01, true, true, false, 4, Part.ALL));
+                    new Gptq(3, 12, 0.01, true, true, false, 4, Part.ALL, 0));
             case "teq by block" -> List.of(new Teq(3, 12, 3, 2, 1e-2, 0.05, Teq.Loss.BLOCK, false, true, Part.ALL, false, false), new Rtn(3, 12));
             // without the clip: a group clipped on both sides has its ends between two codes, and the last bit of a float decides
             case "awq" -> List.of(new Awq(3, 12, false, 4, Part.ALL));
+            case "kv-balance" -> List.of(new KvBalance(4, 16, 4, Part.ALL), new MinMaxRounding("32-32-4", -1, true));
             case "smoothquant" -> List.of(new SmoothQuant(0.5, 4, Part.ALL), new MinMaxRounding("4-8-4", -1, false));
             default -> List.of(new FptLocal(4, 10, 0.01, true), new FptQuant("4-8-4", 3, 4, 2, 1e-3, 0.05, true, Part.ALL, false, false));
         };
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"teq, gptq", "teq by block", "awq", "smoothquant", "fptquant"})
+    @ValueSource(strings = {"teq, gptq", "teq by block", "awq", "smoothquant", "kv-balance", "fptquant"})
     void theSameTableOnCudaAsOnTheCpu(String name) {
         List<Runner.Row> cpu, fp32, bf16;
         Path model;

@@ -36,7 +36,7 @@ final class RealModelMethodsTest {
     @Test
     void calibrationBringsThreeBitsNearer() {
         try (Backend be = new CpuBackend(2)) {
-            List<Runner.Row> rows = new ArrayList<>(run(be, new Rtn(3, 64), new Gptq(3, 64, 0.01, true, true, false, 8, Part.ALL), new Awq(3, 64, true, 8, Part.ALL)));
+            List<Runner.Row> rows = new ArrayList<>(run(be, new Rtn(3, 64), new Gptq(3, 64, 0.01, true, true, false, 8, Part.ALL, 0), new Awq(3, 64, true, 8, Part.ALL)));
             rows.addAll(run(be, new Teq(3, 64, 60, 2, 2e-3, 0.05, Teq.Loss.CROSS_ENTROPY, false, true, Part.ALL, true, false), new Rtn(3, 64)));
             for (Runner.Row r : rows) System.out.printf("stories3M, W3g64, %s: perplexity %.3f, KL %.4f%n", r.name(), r.perplexity(), r.kl());
             double rtn = rows.get(1).kl(), gptq = rows.get(2).kl(), awq = rows.get(3).kl(), teq = rows.get(6).kl();

@@ -194,7 +194,7 @@ final class TeqTest {
             Path model = Loud.write(temp, be, Tiny.LLAMA, 10);
             double rtn = Loud.run(temp, be, model, List.of(new Rtn(3, 12))).get(1).kl();
             for (boolean order : new boolean[] {false, true}) {
-                double gptq = Loud.run(temp, be, model, List.of(new Gptq(3, 12, 0.01, order, true, false, 8, Part.ALL))).get(1).kl();
+                double gptq = Loud.run(temp, be, model, List.of(new Gptq(3, 12, 0.01, order, true, false, 8, Part.ALL, 0))).get(1).kl();
                 assertTrue(gptq < 0.8 * rtn, "act-order " + order + ": KL " + gptq + ", to nearest " + rtn);
             }
         }
