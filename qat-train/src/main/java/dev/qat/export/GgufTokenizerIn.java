@@ -21,6 +21,7 @@ import java.util.Optional;
 final class GgufTokenizerIn {
     private static final ObjectMapper JSON = new ObjectMapper();
     private static final String AT = "tokenizer.ggml.";
+    private static final int LONGEST = 1024; // every cut of a piece is looked at
     private static final int UNKNOWN = 2, CONTROL = 3, MINE = 4, UNUSED = 5;
 
     private record Merge(String left, String right, float score, int first, int second) {}
@@ -94,6 +95,7 @@ final class GgufTokenizerIn {
         for (int i = 0; i < types.length; i++) {
             String piece = tokens.get(i);
             if (types[i] > 1) continue;
+            if (piece.length() > LONGEST) throw unreadable("has a piece of %d characters, expected at most %d".formatted(piece.length(), LONGEST));
             for (int cut = 1; cut < piece.length(); cut++) {
                 Integer left = ids.get(piece.substring(0, cut)), right = ids.get(piece.substring(cut));
                 if (left != null && right != null) all.add(new Merge(piece.substring(0, cut), piece.substring(cut), scores[i], left, right));
