@@ -30,8 +30,8 @@ final class CudaMemory implements Memory, AutoCloseable {
             return device.alloc(owner, bytes);
         } catch (Fail e) {
             if (e.code() != Fail.DEVICE || device.room().free() >= bytes) throw e;
-            throw Fail.device("%s%nIn the recipe, recompute: true, a smaller batch or data.length, and for the evaluation a smaller "
-                    + "eval.batch, need less.", e.getMessage());
+            throw Fail.device("%s%nIn the recipe, recompute: true, a smaller batch or data.length, for e2e-qp accumulate, offload: true "
+                    + "and stow: true, and for the evaluation a smaller eval.batch, need less.", e.getMessage());
         }
     }
 

@@ -46,13 +46,9 @@ public final class Ops {
         });
         t.push(y, () -> {
             Tensor dyo = t.operand(t.gradOf(y));
-            residual(t, y, plus, x, () -> {
-                Grad dx = t.grad(x), dbias = t.grad(bias);
-                t.again(() -> {
-                    Tensor w = weight.get();
-                    t.backend().linearBack(dx, t.grad(w), dbias, dyo, xo, t.operand(w));
-                });
-            });
+            Grad dbias = t.grad(bias);
+            residual(t, y, plus, x, () -> t.again(weight, w -> t.backend().linearBack(Grad.NONE, t.grad(w), dbias, dyo, xo, w), x,
+                    w -> t.backend().linearBack(t.grad(x), Grad.NONE, Grad.NONE, dyo, xo, w)));
         }, x, bias, plus);
         return y;
     }
@@ -94,6 +90,7 @@ public final class Ops {
     public static Tensor attention(Tape t, Tensor q, Tensor k, Tensor v, Heads heads, DType type) {
         Tensor o = t.alloc("attention", type, q.dims()), lse = t.alloc("lse", heads.B(), heads.H(), heads.T());
         t.backend().attention(o, lse, q, k, v, heads);
+        o.reread = true;
         t.push(o, () -> {
             Tensor delta = t.alloc("delta", lse.dims());
             t.backend().attentionBack(t.grad(q), t.grad(k), t.grad(v), delta, t.gradOf(o), o, lse, q, k, v, heads);

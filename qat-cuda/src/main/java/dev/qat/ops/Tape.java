@@ -8,6 +8,9 @@ import java.util.ArrayList;
 import java.util.IdentityHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.Consumer;
+import java.util.function.LongConsumer;
+import java.util.function.Supplier;
 import java.util.function.UnaryOperator;
 
 /**
@@ -23,6 +26,8 @@ public final class Tape {
 
     private final Backend backend;
     private final Arena arena;
+    /** Where dropped segments leave their output until they are run again; null for the arena. */
+    private final Arena stowage;
     private final List<Entry> entries = new ArrayList<>();
     /** What was allocated since the last entry and will be the next one's. */
     private List<Tensor> made = new ArrayList<>();
@@ -36,8 +41,14 @@ public final class Tape {
     private long step;
 
     public Tape(Backend backend, Arena arena) {
+        this(backend, arena, null);
+    }
+
+    /** @param stowage on the host, takes what dropped segments leave in the operand type; null for none */
+    public Tape(Backend backend, Arena arena, Arena stowage) {
         this.backend = backend;
         this.arena = arena;
+        this.stowage = stowage;
     }
 
     public Backend backend() {
@@ -51,6 +62,7 @@ public final class Tape {
     /** Begins a step: everything the last one allocated is given back. Recording is off for evaluation. */
     public void begin(boolean record) {
         arena.release(0);
+        if (stowage != null) stowage.release(0);
         entries.clear();
         made = new ArrayList<>();
         forgetOperands(0);
@@ -90,7 +102,23 @@ public final class Tape {
     /** Gives back what no op will read again, neither forwards nor backwards. */
     public void drop(Tensor x) {
         made.remove(x);
-        arena.free(x);
+        free(x);
+    }
+
+    private void free(Tensor x) {
+        if (stowage != null && stowage.holds(x)) stowage.free(x);
+        else arena.free(x);
+    }
+
+    /** Gives x back before its op's backward: the op that read it, the only one, will not read it again, nor will its own. */
+    public void spend(Tensor x) {
+        if (recording && x.uses <= 1 && !x.reread && leave(x)) arena.free(x);
+    }
+
+    /** Takes x from the op that made it: it stays when that op's backward has run. Whether there is one. */
+    private boolean leave(Tensor x) {
+        for (int i = entries.size() - 1; i >= 0; i--) if (entries.get(i).made.remove(x)) return true;
+        return false;
     }
 
     /** x as products read it: itself, or a copy in the operand type that all products of this step share. */
@@ -120,7 +148,7 @@ public final class Tape {
 
     /** Keeps a loss: its backward starts the pass and needs no gradient of its own. */
     void pushLoss(Runnable back) {
-        keep(new Entry(null, back, List.of()));
+        keep(new Entry(null, back, new ArrayList<>()));
     }
 
     private void keep(Entry e) {
@@ -157,7 +185,7 @@ public final class Tape {
 
     private Grad next(Tensor x) {
         if (x.grad == null) place(x);
-        boolean add = x.gradStep == step;
+        boolean add = x.gradStep == step || x.carriedStep == step;
         x.gradStep = step;
         return new Grad(x.grad, add);
     }
@@ -165,7 +193,7 @@ public final class Tape {
     private void place(Tensor x) {
         placed.add(x);
         Tensor host = x.gradHost;
-        if (host != null && host.gradStep != step && host.lentStep != step) {
+        if (host != null && host.gradStep != step && host.lentStep != step && host.carriedStep != step) {
             host.lentStep = step;
             x.grad = host.grad;
         } else {
@@ -190,6 +218,11 @@ public final class Tape {
         x.gradStep = step;
         placed.add(x);
         gradients.put(x, x.grad);
+    }
+
+    /** In this step the gradient of x is added to what it holds: that of a batch that is computed in parts. */
+    public void carry(Tensor x) {
+        x.carriedStep = step;
     }
 
     /** Whether a gradient of x was written in this step. */
@@ -234,33 +267,46 @@ public final class Tape {
 
     /** The same with an output that is kept in a type of its own; a segment that reads it computes with fp32. */
     public Tensor segment(Tensor x, boolean keep, DType type, UnaryOperator<Tensor> block) {
-        if (recording && keep) return block.apply(x);
-        Tensor y = alloc("segment", type, x.dims());
+        return recording && keep ? block.apply(x) : segment(x, type, block, x.dims());
+    }
+
+    /** The same for the first of all, whose input is soon made again and need not wait: dropped, with an output of {@code dims}. */
+    public Tensor segment(DType type, Supplier<Tensor> block, long... dims) {
+        return segment(null, type, _ -> block.get(), dims);
+    }
+
+    private Tensor segment(Tensor x, DType type, UnaryOperator<Tensor> block, long... dims) {
+        boolean stowed = stowage != null && recording && type == backend.operand();
+        Tensor y = stowed ? stowage.alloc("segment", type, dims) : alloc("segment", type, dims);
         brief(() -> {
             Tensor out = block.apply(wide(x));
             backend.copy(y, out);
             y.wants = out.wants;
         });
-        if (recording && y.wants) keep(new Entry(y, () -> rerun(y, x, block), made));
+        if (recording && y.wants) keep(new Entry(y, () -> rerun(y, x, block), new ArrayList<>()));
         return y;
     }
 
+    /** Runs a dropped segment again and backwards. The gradient of its output becomes that of its input where residuals hand it on. */
     private void rerun(Tensor y, Tensor x, UnaryOperator<Tensor> block) {
-        if (x.wants && x.grad == null) place(x);
+        free(y); // all that read it has run
         Tensor[] in = new Tensor[1];
         again(() -> {
             in[0] = wide(x);
-            lend(x, in[0]);
+            if (x != null && in[0] != x) lend(x, in[0]);
             Tensor out = block.apply(in[0]);
             out.grad = y.grad;
             out.gradStep = step;
+            if (gradients.remove(y, y.grad)) gradients.put(out, y.grad);
+            spend(out);
+        }, mark -> {
+            if (x != null && in[0].grad != null) collect(x, in[0], mark);
         });
-        x.gradStep = in[0].gradStep;
     }
 
     /** x in fp32. */
     private Tensor wide(Tensor x) {
-        if (x.type == DType.F32) return x;
+        if (x == null || x.type == DType.F32) return x;
         Tensor w = alloc(x.name, x.dims());
         backend.copy(w, x);
         return w;
@@ -268,10 +314,20 @@ public final class Tape {
 
     /** Lets a copy of x collect its gradient. */
     private static void lend(Tensor x, Tensor copy) {
-        if (copy == x) return;
         copy.wants = x.wants;
         copy.grad = x.grad;
         copy.gradStep = x.gradStep;
+    }
+
+    /** Takes what a copy of x collected, or x itself, out from under a mark. */
+    private void collect(Tensor x, Tensor copy, long mark) {
+        x.gradStep = copy.gradStep;
+        if (copy != x && x.grad == null) {
+            x.grad = copy.grad;
+            placed.add(x);
+            if (gradients.remove(copy, copy.grad)) gradients.put(x, x.grad);
+        }
+        if (gradients.get(x) == x.grad) arena.keep(x.grad, mark);
     }
 
     /** Runs ops under their own mark and without a trace: what they made is gone when it returns. */
@@ -289,16 +345,32 @@ public final class Tape {
         made = outerMade;
     }
 
-    /** In a backward pass: runs ops that were run {@link #brief}ly once more, and then backwards. */
-    void again(Runnable ops) {
+    /** In a backward pass: runs ops that were run {@link #brief}ly once more, and then backwards; {@code last} before their mark goes. */
+    private void again(Runnable ops, LongConsumer last) {
         List<Tensor> outerMade = made;
         made = new ArrayList<>();
         long mark = arena.mark();
         int from = entries.size(), kept = copied.size();
         ops.run();
         backward(from);
+        last.accept(mark);
         forgetOperands(kept);
         arena.release(mark);
         made = outerMade;
+    }
+
+    /** The same for an operand: {@code first} takes its gradient, and when that has been passed on, {@code then} makes that of x. */
+    void again(Supplier<Tensor> operand, Consumer<Tensor> first, Tensor x, Consumer<Tensor> then) {
+        Tensor[] w = new Tensor[1];
+        again(() -> {
+            Tensor made = operand.get();
+            leave(made);
+            w[0] = made;
+            first.accept(made);
+        }, mark -> {
+            if (!x.wants) return;
+            then.accept(operand(w[0]));
+            collect(x, x, mark);
+        });
     }
 }

@@ -46,6 +46,19 @@ public final class Arena {
         return new Arena(ALIGN, Long.MAX_VALUE);
     }
 
+    /** An arena of the host's memory, which the device's kernels reach. */
+    public static Arena onHost(Memory memory, String owner, long bytes) {
+        return new Arena(memory.allocateOnHost(owner, Math.max(bytes, ALIGN)), bytes);
+    }
+
+    public long base() {
+        return base;
+    }
+
+    public boolean holds(Tensor t) {
+        return live.containsKey(t.address - base);
+    }
+
     public Tensor alloc(String name, DType type, long... dims) {
         Tensor shape = new Tensor(name, type, 0, dims);
         long bytes = Math.max(ALIGN, (shape.bytes() + ALIGN - 1) / ALIGN * ALIGN), at = hole(bytes);
@@ -92,6 +105,13 @@ public final class Arena {
         List<Live> gone = live.values().stream().filter(l -> l.serial >= mark).toList();
         for (Live l : gone.reversed()) remove(l);
         serial = mark;
+    }
+
+    /** Lets a tensor that was allocated after {@code mark} stay when all since then is given back. */
+    public void keep(Tensor t, long mark) {
+        Live l = live.get(t.address - base);
+        Fail.unless(l != null, "%s is not in this arena, or was given back before", t);
+        if (l.serial >= mark) live.put(l.offset, new Live(l.name, l.offset, l.bytes, mark - 1));
     }
 
     /** Gives one tensor back before its mark does. */

@@ -21,6 +21,10 @@ public final class Tensor {
     public Tensor grad;
     /** The tape step in which {@link #grad} was last written; tells "write" from "add". */
     public long gradStep = -1;
+    /** The tape step in which {@link #grad} holds what earlier steps gave and is added to from the start. */
+    public long carriedStep = -1;
+    /** Whether the backward of the op that made this reads it again. */
+    public boolean reread;
     /** Whether products alone read dL/dthis, and how many recorded ops read this. */
     public boolean narrowGrad;
     public int uses;

@@ -23,14 +23,25 @@ import java.util.List;
  * @param recompute drops each block's activations and computes them again for the gradient: less memory, a third more work
  * @param offload keeps the optimizer's moments on the host: less device memory, more time per update
  * @param windows the windows to train on: all, the user's text, or the model's own samples
+ * @param accumulate a batch is computed in so many parts, one after the other, whose gradients are added: the memory of one part
+ * @param stow    with recompute, what every block starts again from waits on the host: less device memory, more traffic
  */
 public record E2eQp(int epochs, int batch, double rate, double maxNorm, double warmup, EndToEnd.Loss loss, double hard, Part windows, boolean shuffle,
-                    boolean recompute, boolean offload) implements Stage {
+                    boolean recompute, boolean offload, int accumulate, boolean stow) implements Stage {
     public static final E2eQp DEFAULTS = new E2eQp(1, 8, 0, 0.3, 0, EndToEnd.Loss.CROSS_ENTROPY, 0, Part.ALL, false, false, false);
+
+    /** Every batch at once, all of it on the device. */
+    public E2eQp(int epochs, int batch, double rate, double maxNorm, double warmup, EndToEnd.Loss loss, double hard, Part windows, boolean shuffle,
+                 boolean recompute, boolean offload) {
+        this(epochs, batch, rate, maxNorm, warmup, loss, hard, windows, shuffle, recompute, offload, 1, false);
+    }
 
     public E2eQp {
         Positive.check("epochs", epochs);
         Positive.check("batch", batch);
+        Positive.check("accumulate", accumulate);
+        if (batch % accumulate != 0) throw Fail.usage("accumulate = %d, expected a divisor of batch = %d: the batch is computed in that many equal parts", accumulate, batch);
+        if (stow && !recompute) throw Fail.usage("stow: true keeps on the host what recomputation starts from; it needs recompute: true");
     }
 
     @Override
@@ -46,6 +57,6 @@ public record E2eQp(int epochs, int batch, double rate, double maxNorm, double w
         double peak = rate > 0 ? rate : bits == 2 ? 2e-5 : 1e-5;
         EndToEnd.train(run, "e2e-qp", List.of(new AdamW.Group(steps, peak, 0)), new EndToEnd.Config(epochs, batch,
                 new Schedule(Schedule.Shape.COSINE, warmup, 0), peak, new AdamW.Config(0.9, 0.999, 1e-8, maxNorm, offload), loss,
-                new Divergence(false, 0, (float) hard, 1), windows, shuffle, recompute));
+                new Divergence(false, 0, (float) hard, 1), windows, shuffle, recompute).thrifty(accumulate, stow));
     }
 }

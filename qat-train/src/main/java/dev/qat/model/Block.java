@@ -59,11 +59,18 @@ public final class Block {
     /** x (N, C) → (N, C) for B sequences of T tokens. */
     public Tensor forward(Tape t, Tensor x, Positions at) {
         Tensor n = Ops.rmsnorm(t, x, gain1Site.through(t, norm1.value()), c.eps(), read(t, q, k, v));
-        Tensor qr = Ops.rope(t, headNorm(t, q.forward(t, n, null), qNorm), at.table(), at.positions());
-        Tensor kr = Ops.rope(t, headNorm(t, keySite.through(t, k.forward(t, n, null)), kNorm), at.table(), at.positions());
+        Tensor qr = turned(t, headNorm(t, q.forward(t, n, null), qNorm), at);
+        Tensor kr = turned(t, headNorm(t, keySite.through(t, k.forward(t, n, null)), kNorm), at);
         Tensor vr = valueSite.through(t, v.forward(t, n, null));
         Tensor a = o.forward(t, Ops.attention(t, qr, kr, vr, new Heads(at.B(), at.T(), c.H(), c.K(), c.D()), read(t, o)), x);
         return mlp(t, a);
+    }
+
+    /** Rotated, and gone as it was before: rotating back needs the gradient alone. */
+    private static Tensor turned(Tape t, Tensor x, Positions at) {
+        Tensor y = Ops.rope(t, x, at.table(), at.positions());
+        t.spend(x);
+        return y;
     }
 
     /** One new token for each of B sequences, keys and values kept in a cache.   x (B, C) */

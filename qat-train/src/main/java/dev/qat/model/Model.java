@@ -354,12 +354,13 @@ public final class Model {
 
     /** The last hidden states, which the head turns into logits.   ids I32 (B·T) → (B·T, C) */
     public Tensor hidden(Tape t, Tensor ids, Positions at, boolean keep) {
-        Tensor x = embed(t, ids);
+        Tensor x = keep && t.recording() ? embed(t, ids) : null;
         for (Block b : blocks) {
             // what is kept to run a block again is kept as products read it, but for the last
             DType type = t.recording() && b != blocks.getLast() ? frozen : DType.F32;
-            Tensor y = t.segment(x, keep, type, in -> b.forward(t, in, at));
-            if (!t.recording() || !y.wants) t.drop(x);
+            Tensor y = x == null ? t.segment(type, () -> b.forward(t, embed(t, ids), at), ids.size(), config.C())
+                    : t.segment(x, keep, type, in -> b.forward(t, in, at));
+            if (x != null && (!t.recording() || !y.wants)) t.drop(x);
             x = y;
         }
         return normed(t, x);

@@ -120,6 +120,16 @@ public final class AdamW implements AutoCloseable {
         return params.stream().mapToLong(p -> p.value().size()).sum();
     }
 
+    /** Readies the gradients for a batch whose parts will add theirs. */
+    void clear(Backend backend) {
+        backend.fill(grads, 0);
+    }
+
+    /** In the step that begins, gradients are added to what the parts of the batch before gave. */
+    void carry(Tape tape) {
+        for (Param p : params) tape.carry(p.value());
+    }
+
     /** Uploads what changes from step to step: {@code factor} of every peak rate, and the bias corrections. */
     public void prepare(double factor) {
         steps++;

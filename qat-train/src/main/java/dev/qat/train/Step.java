@@ -12,38 +12,46 @@ import java.util.function.Consumer;
  * and the arena of exactly that size.
  */
 public final class Step implements AutoCloseable {
-    /** What one step needs: arena bytes, operations of its products, bytes its ops touch. */
-    public record Cost(long arenaBytes, double flop, double bytes, java.util.List<Arena.Row> owners, java.util.Map<String, Meter.Cost> ops) {}
+    /** What one step needs: arena bytes, those of the host's arena, operations of its products, bytes its ops touch. */
+    public record Cost(long arenaBytes, long stowedBytes, double flop, double bytes, java.util.List<Arena.Row> owners, java.util.Map<String, Meter.Cost> ops) {}
 
     private final Tape tape;
     private final Backend backend;
-    private final Arena arena;
-    private final long slab;
+    private final Arena arena, stowage;
     private final boolean record;
     private final Consumer<Tape> body;
     private final Cost cost;
     private final Backend.Repeated repeated;
 
     public Step(Backend backend, String owner, boolean record, Consumer<Tape> body) {
+        this(backend, owner, record, false, body);
+    }
+
+    /** @param stow what dropped segments start again from waits on the host */
+    Step(Backend backend, String owner, boolean record, boolean stow, Consumer<Tape> body) {
         this.backend = backend;
         this.record = record;
         this.body = body;
-        this.cost = cost(backend, record, body);
-        int before = backend.memory().slabs().size();
+        this.cost = cost(backend, record, stow, body);
         this.arena = Arena.of(backend.memory(), owner, cost.arenaBytes);
-        this.slab = backend.memory().slabs().get(before).address();
-        this.tape = new Tape(backend, arena);
+        this.stowage = stow ? Arena.onHost(backend.memory(), "what blocks start again from", cost.stowedBytes) : null;
+        this.tape = new Tape(backend, arena, stowage);
         this.repeated = backend.repeated(this::once);
     }
 
     /** Runs the body once on shapes. */
     public static Cost cost(Backend backend, boolean record, Consumer<Tape> body) {
+        return cost(backend, record, false, body);
+    }
+
+    private static Cost cost(Backend backend, boolean record, boolean stow, Consumer<Tape> body) {
         Meter meter = Meter.shape(backend.operand(), new ShapeMemory(256));
-        Tape shape = new Tape(meter.backend(), Arena.counting());
+        Arena stowage = stow ? Arena.counting() : null;
+        Tape shape = new Tape(meter.backend(), Arena.counting(), stowage);
         shape.begin(record);
         body.accept(shape);
         shape.begin(false);
-        return new Cost(shape.arena().peak(), meter.flop(), meter.bytes(), shape.arena().peakTable(), meter.costs());
+        return new Cost(shape.arena().peak(), stow ? stowage.peak() : 0, meter.flop(), meter.bytes(), shape.arena().peakTable(), meter.costs());
     }
 
     public Cost cost() {
@@ -66,7 +74,7 @@ public final class Step implements AutoCloseable {
 
     /** The body once more through another backend over the same memory, which may end it early by throwing. */
     void repeat(Backend through) {
-        Tape t = new Tape(through, arena);
+        Tape t = new Tape(through, arena, stowage);
         try {
             t.begin(record);
             body.accept(t);
@@ -78,6 +86,7 @@ public final class Step implements AutoCloseable {
     @Override
     public void close() {
         repeated.close();
-        backend.memory().free(slab);
+        backend.memory().free(arena.base());
+        if (stowage != null) backend.memory().free(stowage.base());
     }
 }

@@ -19,6 +19,9 @@ final class Trainer {
     private final double rate;
     private final AdamW adam;
     private long fed;
+    /** How many runs of the step make one batch, and what ends it; null where the step does so itself. */
+    private int parts = 1;
+    private Step end;
     private double first = Double.NaN, last = Double.NaN;
     /** How often this loop was begun again at a lower rate. */
     private int attempt;
@@ -37,15 +40,33 @@ final class Trainer {
         return this;
     }
 
+    /** Makes every batch of so many parts: {@code begin} before them, and {@code end}, the update, behind. */
+    Trainer inParts(int count, Step update) {
+        parts = count;
+        end = update;
+        return this;
+    }
+
+    private void compute(long i, double factor, LongConsumer feed, Step step) {
+        if (end != null) adam.clear(run.backend());
+        for (long part = i * parts; part < (i + 1) * parts; part++) {
+            feed.accept(part);
+            if (part == i * parts) adam.prepare(factor);
+            step.run();
+        }
+        if (end != null) end.run();
+    }
+
     /**
      * Runs {@code step} {@code total} times.
      *
-     * @param feed   uploads the batch of a step  @param loss holds the step's summed loss, times {@code scale} its mean
+     * @param feed   uploads the batch of a step, or a part of one, which are counted through  @param loss holds the step's summed loss, times {@code scale} its mean
      * @param tokens per step
      */
     void loop(Watch.Job job, long before, long total, LongConsumer feed, Step step, Tensor loss, double scale, long tokens) {
         if (run.plan() != null) {
-            run.plan().add(name.stage, name.block, total, tokens, step.cost(), fed + adam.busBytes());
+            run.plan().add(name.stage, name.block, total * parts, tokens / parts, step.cost(), fed + 2 * step.cost().stowedBytes() + (end == null ? adam.busBytes() : 0));
+            if (end != null) run.plan().add(name.stage + ", update", name.block, total, 0, end.cost(), adam.busBytes());
             return;
         }
         Memory memory = run.backend().memory();
@@ -62,12 +83,10 @@ final class Trainer {
                 journal.between(name, memory, adam, new Journal.Mark(i, attempt, first, last), total);
                 long begun = System.nanoTime();
                 double rate = schedule.at(i, total) * Math.pow(run.recipe().recovery().rate(), attempt);
-                feed.accept(i);
-                adam.prepare(rate);
-                step.run();
+                compute(i, rate, feed, step);
                 double value = memory.floats(loss)[0] * scale, norm = adam.norm();
                 if (!Double.isFinite(value) || !Double.isFinite(norm)) {
-                    broken(step, i, value, norm, rate * this.rate, start == null);
+                    broken(step, feed, i, value, norm, rate * this.rate, start == null);
                     start.restoreValues(memory, adam);
                     adam.restart(run.backend());
                     i = -1;
@@ -81,7 +100,7 @@ final class Trainer {
                 smooth = Double.isNaN(smooth) ? seconds : 0.9 * smooth + 0.1 * seconds;
                 run.metrics().step(name.stage, name.block, i, value, norm, rate * this.rate, seconds, run.readings(i, total));
                 journal.stepped(name, i + 1, total, value, rate * this.rate, smooth);
-                job.step(before + i + 1, line(value, norm, rate * this.rate, smooth, tokens, step.cost().flop()));
+                job.step(before + i + 1, line(value, norm, rate * this.rate, smooth, tokens, parts * step.cost().flop()));
             }
             Journal.Mark end = new Journal.Mark(total, attempt, first, last);
             if (!journal.past()) journal.between(name, memory, adam, end, total);
@@ -90,9 +109,9 @@ final class Trainer {
     }
 
     /** Reports a broken step; returns where the loop is to begin again at a lower rate, else ends the run. */
-    private void broken(Step step, long at, double loss, double norm, double rate, boolean last) {
+    private void broken(Step step, LongConsumer feed, long at, double loss, double norm, double rate, boolean last) {
         String where = name.block < 0 ? name.stage : name.stage + " of block " + name.block;
-        Optional<Diagnosis.Finding> finding = Diagnosis.of(run.backend(), step);
+        Optional<Diagnosis.Finding> finding = diagnosed(step, feed, at);
         String what = finding.map(Diagnosis.Finding::toString).orElse("every single result is finite, only their sum is not");
         Path report = FailureReport.write(run, name, at, attempt, loss, norm, rate, finding.orElse(null), adam);
         attempt++;
@@ -103,6 +122,18 @@ final class Trainer {
         }
         throw Fail.numeric("%s, step %d: loss = %s, gradient norm = %s at learning rate %.1e; %s. No model was written; %s says more. Lower the rate of this stage, or set its max-norm.",
                 where, at, loss, norm, rate, what, report);
+    }
+
+    /** Repeats the step, part by part where it has parts. */
+    private Optional<Diagnosis.Finding> diagnosed(Step step, LongConsumer feed, long at) {
+        if (end == null) return Diagnosis.of(run.backend(), step);
+        adam.clear(run.backend());
+        Optional<Diagnosis.Finding> finding = Optional.empty();
+        for (long part = at * parts; part < (at + 1) * parts && finding.isEmpty(); part++) {
+            feed.accept(part);
+            finding = Diagnosis.of(run.backend(), step);
+        }
+        return finding;
     }
 
     private String line(double loss, double norm, double rate, double seconds, long tokens, double flop) {

@@ -51,6 +51,11 @@ final class PlanBytesTest {
     }
 
     @Test
+    void aBatchInPartsWithBlocksThatStartAgainFromTheHost() {
+        same(Precision.BF16, 32, new Rtn(3, 32), new E2eQp(2, 4, 1e-4, 0.3, 0, EndToEnd.Loss.CROSS_ENTROPY, 0, Part.ALL, true, true, true, 2, true));
+    }
+
+    @Test
     void allWeightsInBf16() {
         FullPrecision d = FullPrecision.DEFAULTS;
         same(Precision.BF16, 48, new FullPrecision(3, 4, d.rate(), d.decay(), d.maxNorm(), d.schedule(), d.beta2(), true));
