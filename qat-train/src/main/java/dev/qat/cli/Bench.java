@@ -15,12 +15,12 @@ import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
 
 /** Measures the engine; one JSON line per measurement. */
-@Command(name = "bench", versionProvider = Main.Version.class, mixinStandardHelpOptions = true, subcommands = {Bench.BlockAp.class, BenchGenerate.class, Bench.Decode.class},
+@Command(name = "bench", versionProvider = Main.Version.class, mixinStandardHelpOptions = true, subcommands = {Bench.BlockAp.class, BenchGenerate.class, BenchFiles.class, Bench.Decode.class},
         description = "Measure the engine against its floor.")
 final class Bench implements Callable<Integer> {
     @Override
     public Integer call() {
-        throw Fail.usage("bench: no benchmark named. Known: block-ap, generate, decode");
+        throw Fail.usage("bench: no benchmark named. Known: block-ap, generate, files, decode");
     }
 
     @Command(name = "block-ap", mixinStandardHelpOptions = true, description = {

@@ -3,6 +3,7 @@ package dev.qat.cli;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import dev.qat.data.AtomicFile;
 import dev.qat.tensor.Fail;
 import dev.qat.train.Pulse;
 import dev.qat.train.RunStatus;
@@ -25,6 +26,9 @@ final class Status implements Callable<Integer> {
     @Option(names = "--json", description = "one JSON array, an object for each run")
     private boolean json;
 
+    @Option(names = "--plot", paramLabel = "FILE.svg", description = "draw what was noted over the steps, loss and share of dead weights for one, a line for every stage")
+    private Path plot;
+
     @Option(names = "--alive", paramLabel = "MINUTES", description = "print nothing; end with 1 if a run is at work but has been silent for so long (a health check)")
     private Integer alive;
 
@@ -32,6 +36,7 @@ final class Status implements Callable<Integer> {
     public Integer call() {
         if (alive != null) return alive();
         List<RunStatus> runs = RunStatus.in(dir);
+        if (plot != null) AtomicFile.write(plot, Plot.of(runs));
         if (json) {
             ArrayNode all = new ObjectMapper().createArrayNode();
             runs.forEach(r -> all.add(json(r)));

@@ -164,13 +164,13 @@ final class Sweep implements Callable<Integer> {
         return cells;
     }
 
-    /** The value of the lowest perplexity, going from the middle one downwards or, where that is no better, upwards; null where none is tuned. */
+    /** The value of the lowest perplexity, going from the middle one upwards or, where that is no better, downwards; null where none is tuned. */
     private String tune(Plan plan, Variant row, Variant column, List<String> everywhere) {
         List<String> values = plan.tune.values;
         if (values.isEmpty()) return null;
         int middle = values.size() / 2, best = middle;
         double least = perplexity(plan, row, column, values.get(middle), everywhere);
-        for (int way = -1; way <= 1 && best == middle; way += 2) {
+        for (int way = 1; way >= -1 && best == middle; way -= 2) {
             for (int i = middle + way; i >= 0 && i < values.size(); i += way) {
                 double p = perplexity(plan, row, column, values.get(i), everywhere);
                 if (p >= least) break;

@@ -137,9 +137,11 @@ record Ternary(Kind rule, int group, int activations, double epsilon, Tequila.Ep
         Tensor scratch = b.memory().tensor("dead weights", 3 * weights.stream().mapToLong(w -> w.linear().outputs()).max().orElseThrow());
         run.gauge("train/dead_share", EVERY, () -> dead(b, weights, scratch));
         run.note("dead_start", dead(b, weights, scratch));
+        List<int[]> first = course.epochs() == 0 || run.planned() ? List.of() : codes(b, weights);
         course.train(run, Methods.nameOf(stage) + (stage.variant().isEmpty() ? "" : " (" + stage.variant() + ")"), trained(weights), before);
         run.noGauge();
         run.note("dead_end", dead(b, weights, scratch));
+        if (!first.isEmpty()) run.note("dead_stayed", stayed(first, codes(b, weights)));
         b.memory().free(scratch.address);
         freeze(run, weights);
         TernaryWeight.free(b.memory(), weights);
@@ -162,6 +164,30 @@ record Ternary(Kind rule, int group, int activations, double epsilon, Tequila.Ep
             all += w.linear().weight.value().size();
         }
         return dead / all;
+    }
+
+    /** The codes of all weights as they are now, on the host. */
+    private static List<int[]> codes(Backend b, List<TernaryWeight> weights) {
+        List<int[]> all = new ArrayList<>();
+        for (TernaryWeight w : weights) {
+            PackedWeight p = w.freeze(b);
+            all.add(b.memory().ints(p.words()));
+            for (Tensor part : new Tensor[] {p.words(), p.step(), p.zero(), p.bias()}) if (part != null) b.memory().free(part.address);
+        }
+        return all;
+    }
+
+    /** Of the weights that were at zero (code 1), the share that is there in the end: trapped, or back again. */
+    private static double stayed(List<int[]> first, List<int[]> last) {
+        long were = 0, are = 0;
+        for (int n = 0; n < first.size(); n++) {
+            for (int i = 0; i < first.get(n).length; i++) {
+                int zero = first.get(n)[i] & ~(first.get(n)[i] >>> 1) & 0x55555555, now = last.get(n)[i] & ~(last.get(n)[i] >>> 1);
+                were += Integer.bitCount(zero);
+                are += Integer.bitCount(zero & now);
+            }
+        }
+        return were == 0 ? 0 : (double) are / were;
     }
 
     private void freeze(Run run, List<TernaryWeight> weights) {

@@ -9,6 +9,7 @@ import java.io.PrintStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.stream.Stream;
+import javax.xml.parsers.DocumentBuilderFactory;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -39,6 +40,12 @@ final class StatusTest {
         try (Stream<Path> boards = Files.walk(run.resolve("tensorboard"))) {
             assertEquals(4, boards.filter(f -> f.getFileName().toString().startsWith("events.out")).count(), "fp, rtn, block-ap, e2e-qp");
         }
+        Path plot = temp.resolve("plot.svg");
+        out(0, "status", run.toString(), "--plot", plot.toString());
+        var svg = DocumentBuilderFactory.newInstance().newDocumentBuilder().parse(plot.toFile());
+        assertEquals(2, svg.getElementsByTagName("polyline").getLength(), "the losses of block-ap and of e2e-qp");
+        long steps = Files.lines(run.resolve("metrics.jsonl")).filter(l -> l.contains("e2e-qp")).count();
+        assertEquals(steps, ((org.w3c.dom.Element) svg.getElementsByTagName("polyline").item(1)).getAttribute("points").split(" ").length);
         String pulse = Files.readString(run.resolve("status.json"));
         // a process that died leaves a pulse that says it runs
         Files.writeString(run.resolve("status.json"), pulse.replace("\"finished\"", "\"running\""));

@@ -83,6 +83,7 @@ final class TernaryRunTest {
             Runner.Row before = rows.get(i), after = rows.get(i + 10);
             assertTrue(before.name().endsWith("untrained)") && after.name().endsWith("distilled)"), before + " and " + after);
             assertTrue(after.kl() < 0.8 * before.kl(), before + " became " + after);
+            assertTrue(after.notes().get("dead_stayed") > 0.3 && after.notes().get("dead_stayed") < 1, after.toString());
             assertTrue(after.notes().get("dead_start") > 0.1 && after.notes().get("dead_end") < 0.9, after.toString());
         }
         int readings = 0;
