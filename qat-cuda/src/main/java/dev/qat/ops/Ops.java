@@ -230,6 +230,14 @@ public final class Ops {
         return y;
     }
 
+    /** The same on a grid that is given and takes no gradient; codes beyond its ends are clamped, gradients are not.   step, zero (O, I/G) */
+    public static Tensor fixedQuant(Tape t, Tensor w, Tensor step, Tensor zero, Grid grid) {
+        Tensor y = t.allocOperand("fixedQuant", w.dims());
+        t.backend().fakeQuant(y, w, step, zero, grid);
+        t.push(y, () -> t.backend().accumulate(t.grad(w), t.gradOf(y), 1), w);
+        return y;
+    }
+
     /** A trainable scale e^±tau per channel.   x (N, C)  tau (C / repeat) */
     public static Tensor channelScale(Tape t, Tensor x, Tensor tau, Channels how) {
         Tensor y = t.alloc("channelScale", x.dims());

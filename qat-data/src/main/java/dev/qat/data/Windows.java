@@ -82,6 +82,11 @@ public record Windows(int[] ids, int[] starts, int length) {
         return starts.length;
     }
 
+    /** The last windows, so many. */
+    public Windows last(int count) {
+        return new Windows(ids, Arrays.copyOfRange(starts, starts.length - count, starts.length), length);
+    }
+
     /** The first windows, at most so many; 0 for all. */
     public Windows first(int most) {
         return most == 0 || starts.length <= most ? this : new Windows(ids, Arrays.copyOf(starts, most), length);

@@ -18,8 +18,8 @@ import java.util.List;
  * LLM-QAT (arXiv 2305.17888): all weights of the model are trained under quantized weights, activations and KV cache, towards
  * the full-precision model's next-token distributions. Defaults are the official ones.
  *
- * @param bits       W-A-KV, such as 4-8-4; 32 for full precision. Weights of 2 bits take the three levels of min-max, not the
- *                   four that the official code has for this width alone  @param group inputs of a weight row that share a scale; −1 for the row
+ * @param bits       W-A-KV, such as 4-8-4; 32 for full precision; weights of 2 bits and 1 have levels about their mean size,
+ *                   as in the official code  @param group inputs of a weight row that share a scale; −1 for the row
  * @param asymmetric gives every token (inputs, keys, values) an offset as well
  * @param window     lets gradients pass only where |x| < 2, as the official code does
  * @param ends       also trains embedding and head, which are not quantized
@@ -28,14 +28,15 @@ import java.util.List;
  * @param loss       kl; cakld (BitDistiller, weighs the reverse divergence by β); js (Jensen-Shannon, FPTQuant)
  * @param beta       of cakld; 0 measures the teacher's mean largest probability, as BitDistiller does
  * @param hard       weight of the cross-entropy on the text that is added
+ * @param guard      windows held back from training to judge by: where they show no gain, the model stays as it was; 0 for none
  * @param windows    the windows to train on: all, the user's text, or the model's own samples
  */
 public record LlmQat(String bits, int group, boolean asymmetric, boolean window, boolean ends, int epochs, int batch, double rate, double scaleRate, double decay,
                      double beta2, double maxNorm, Schedule schedule, Distance loss, double beta, double hard, double temperature,
-                     Part windows, boolean shuffle, boolean recompute) implements Stage {
+                     Part windows, boolean shuffle, boolean recompute, int guard) implements Stage {
     public enum Distance { KL, CAKLD, JS }
 
-    public static final LlmQat DEFAULTS = new LlmQat("4-8-4", -1, false, false, true, 1, 8, 2e-5, 0, 0, 0.999, 1, Schedule.DEFAULTS, Distance.KL, 0, 0, 1, Part.ALL, true, false);
+    public static final LlmQat DEFAULTS = new LlmQat("4-8-4", -1, false, false, true, 1, 8, 2e-5, 0, 0, 0.999, 1, Schedule.DEFAULTS, Distance.KL, 0, 0, 1, Part.ALL, true, false, 0);
 
     public LlmQat {
         Widths.of(bits);
@@ -44,6 +45,7 @@ public record LlmQat(String bits, int group, boolean asymmetric, boolean window,
         if (beta < 0 || beta > 1) throw Fail.usage("beta = %s, expected a share in [0, 1]", beta);
         if (scaleRate < 0) throw Fail.usage("scale-rate = %s, expected 0 (the row's largest |weight|) or more (trained)", scaleRate);
         if (hard < 0) throw Fail.usage("hard = %s, expected 0 or more", hard);
+        if (guard < 0) throw Fail.usage("guard = %d, expected 0 or more windows", guard);
         if (temperature <= 0) throw Fail.usage("temperature = %s, expected more than 0", temperature);
     }
 
@@ -80,7 +82,7 @@ public record LlmQat(String bits, int group, boolean asymmetric, boolean window,
         List<AdamW.Group> groups = new ArrayList<>(List.of(new AdamW.Group(matrices, rate, decay), new AdamW.Group(vectors, rate, 0)));
         if (!scales.isEmpty()) groups.add(new AdamW.Group(scales, scaleRate, 0));
         EndToEnd.train(run, "llm-qat", groups, new EndToEnd.Config(epochs, batch, schedule, rate, new AdamW.Config(0.9, beta2, 1e-8, maxNorm),
-                EndToEnd.Loss.DISTILL, divergence(run), windows, shuffle, recompute));
+                EndToEnd.Loss.DISTILL, divergence(run), windows, shuffle, recompute).guarded(guard));
     }
 
     private Divergence divergence(Run run) {

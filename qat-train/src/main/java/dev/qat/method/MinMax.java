@@ -23,6 +23,7 @@ import java.util.Locale;
  * <pre>
  * s = (2^(b−1) − 1) / (max|x| + 1e-6)      x̂ = rint(x · s) / (s + 1e-6)
  * </pre>
+ * Weights of 2 bits and 1 have levels of their own, {@link MeanLevels}.
  */
 final class MinMax {
     private static final float TINY = 1e-6f;
@@ -30,6 +31,8 @@ final class MinMax {
     private final Run run;
     private final Widths bits;
     private final int group;
+    /** What stands on the weights' sites where they have 2 bits or 1, else nothing. */
+    private List<MeanLevels> levels = List.of();
 
     private MinMax(Run run, Widths bits, int group) {
         this.run = run;
@@ -47,7 +50,8 @@ final class MinMax {
     static MinMax install(Run run, Widths bits, int group, boolean asymmetric, boolean window) {
         run.reset();
         MinMax all = new MinMax(run, bits, group);
-        if (bits.quantizesWeights()) for (Linear l : run.student().linears()) all.weights(l, window);
+        if (MeanLevels.has(bits.weights())) all.levels = all.levels(run.student().linears());
+        else if (bits.quantizesWeights()) for (Linear l : run.student().linears()) all.weights(l, window);
         tokens(run, bits, asymmetric, window);
         return all;
     }
@@ -70,6 +74,10 @@ final class MinMax {
         l.weightSite.add((t, w) -> Ops.rowQuant(t, w, grid, g));
     }
 
+    private List<MeanLevels> levels(List<Linear> linears) {
+        return MeanLevels.install(run.backend(), linears, bits.weights(), linears.stream().map(this::group).toList());
+    }
+
     /** Weights of a linear that share a scale; what does not divide its row, or does not fit the recipe's target, is refused. */
     private int group(Linear l) {
         return run.rule().grid(l, bits.weights(), group <= 0 ? -1 : group).group();
@@ -78,12 +86,22 @@ final class MinMax {
     /** Replaces the quantizers of these linears' weights by their codes; inputs, keys and values stay quantized by the token. */
     void freeze(List<Linear> linears) {
         if (!bits.quantizesWeights()) return;
+        if (MeanLevels.has(bits.weights())) {
+            freezeLevels(linears);
+            return;
+        }
         Memory memory = run.backend().memory();
         List<Tensor> steps = Slab.of(memory, "packed steps", slab -> linears.stream().map(l ->
                 slab.param(l.name + ".step", Kind.SCALE, l.outputs(), l.inputs() / group(l)).value()).toList());
         List<PackedWeight> codes = new ArrayList<>();
         for (int i = 0; i < linears.size(); i++) codes.add(pack(memory, linears.get(i), steps.get(i)));
         run.use(linears, codes);
+    }
+
+    private void freezeLevels(List<Linear> linears) {
+        List<MeanLevels> of = levels(linears);
+        run.use(linears, of.stream().map(q -> q.freeze(run.backend())).toList());
+        MeanLevels.free(run.backend().memory(), of);
     }
 
     /** ŵ = (code − 2^(b−1)) · step with step = 1 / (s + 1e-6), so the codes are those that trained. */

@@ -9,8 +9,8 @@ record Widths(int weights, int activations, int cache) {
     static final int OFF = TokenRounding.OFF;
 
     Widths {
-        boolean fits = (2 <= weights && weights <= 8 || weights == 16 || weights == OFF) && token(activations) && token(cache);
-        if (!fits) throw Fail.usage("bits = %d-%d-%d, expected W-A-KV such as 4-8-4: weights 2 to 8, activations and KV cache 2 to 16, or 32 for full precision", weights, activations, cache);
+        boolean fits = (1 <= weights && weights <= 8 || weights == 16 || weights == OFF) && token(activations) && token(cache);
+        if (!fits) throw Fail.usage("bits = %d-%d-%d, expected W-A-KV such as 4-8-4: weights 1 to 8, activations and KV cache 2 to 16, or 32 for full precision", weights, activations, cache);
     }
 
     static Widths of(String text) {

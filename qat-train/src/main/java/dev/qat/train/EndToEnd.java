@@ -24,9 +24,10 @@ public final class EndToEnd {
      * @param steps     as many steps, over as many epochs as they need; 0 takes {@code epochs}
      * @param parts     a batch is computed in so many parts, one after the other, whose gradients are added: memory of a part
      * @param stow      what recomputation starts from waits on the host
+     * @param guard     windows that are held back to judge by: if the model is no nearer to full precision on them than before, all is as before
      */
     public record Config(int epochs, int batch, Schedule schedule, double rate, AdamW.Config adam, Loss loss, Divergence divergence,
-                         Part windows, boolean shuffle, boolean recompute, int steps, int parts, boolean stow) {
+                         Part windows, boolean shuffle, boolean recompute, int steps, int parts, boolean stow, int guard) {
         public Config {
             Fail.unless(parts > 0 && batch % parts == 0, "a batch of %d in %d parts", batch, parts);
         }
@@ -34,12 +35,17 @@ public final class EndToEnd {
         /** Every batch at once. */
         public Config(int epochs, int batch, Schedule schedule, double rate, AdamW.Config adam, Loss loss, Divergence divergence,
                       Part windows, boolean shuffle, boolean recompute, int steps) {
-            this(epochs, batch, schedule, rate, adam, loss, divergence, windows, shuffle, recompute, steps, 1, false);
+            this(epochs, batch, schedule, rate, adam, loss, divergence, windows, shuffle, recompute, steps, 1, false, 0);
         }
 
         /** The same for less memory. */
         public Config thrifty(int inParts, boolean stowed) {
-            return new Config(epochs, batch, schedule, rate, adam, loss, divergence, windows, shuffle, recompute, steps, inParts, stowed);
+            return new Config(epochs, batch, schedule, rate, adam, loss, divergence, windows, shuffle, recompute, steps, inParts, stowed, guard);
+        }
+
+        /** The same with windows held back. */
+        public Config guarded(int heldBack) {
+            return new Config(epochs, batch, schedule, rate, adam, loss, divergence, windows, shuffle, recompute, steps, parts, stow, heldBack);
         }
 
         /** For whole epochs. */
@@ -59,7 +65,7 @@ public final class EndToEnd {
 
     private final Run run;
     private final Config c;
-    private final Windows windows;
+    private final Windows windows, guard;
     /** Windows of a part of a batch. */
     private final int size;
     private final Tensor ids, targets, loss;
@@ -68,7 +74,12 @@ public final class EndToEnd {
     private EndToEnd(Run run, Config c) {
         this.run = run;
         this.c = c;
-        this.windows = run.windows(c.windows);
+        Windows all = run.windows(c.windows);
+        if (c.guard > 0 && all.count() - c.guard < c.batch) {
+            throw Fail.usage("guard = %d holds back too many of %d windows: at least a batch of %d must be left to train on", c.guard, all.count(), c.batch);
+        }
+        windows = c.guard > 0 ? all.first(all.count() - c.guard) : all;
+        guard = c.guard > 0 ? all.last(c.guard) : null;
         size = c.batch / c.parts;
         Memory m = run.backend().memory();
         long n = (long) size * windows.length();
@@ -85,9 +96,27 @@ public final class EndToEnd {
     public static void train(Run run, String stage, List<AdamW.Group> groups, Config c, Before before) {
         EndToEnd e = new EndToEnd(run, c);
         try (AdamW adam = new AdamW(run.backend(), groups, c.adam)) {
-            e.train(stage, adam, before);
+            if (c.guard > 0) e.guarded(stage, adam, before);
+            else e.train(stage, adam, before);
         } finally {
             for (Tensor t : List.of(e.ids, e.targets, e.loss, e.at.positions())) run.backend().memory().free(t.address);
+        }
+    }
+
+    /** Trains, and takes it back where it did no good. */
+    private void guarded(String stage, AdamW adam, Before before) {
+        Judge judge = new Judge(run, guard, c.batch);
+        Memory memory = run.backend().memory();
+        Judge.Quality start = judge.judge(false);
+        try (Snapshot values = run.planned() ? null : Snapshot.ofValues(memory, adam)) {
+            train(stage, adam, before);
+            Judge.Quality end = judge.judge(false);
+            if (run.planned()) return;
+            boolean better = end.kl() < start.kl();
+            if (!better) values.restoreValues(memory, adam);
+            run.note("guard_start", start.kl());
+            run.note("guard_end", end.kl());
+            run.watch().say("%s: KL %.5f -> %.5f on %d windows held back%s".formatted(stage, start.kl(), end.kl(), guard.count(), better ? "" : ": no nearer, so the model stays as it was"));
         }
     }
 

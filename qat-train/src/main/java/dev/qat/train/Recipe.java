@@ -33,7 +33,7 @@ public record Recipe(String name, Source model, String backend, Precision precis
      * @param tokens     folders that {@code qat generate} made with this model's tokenizer: samples, joined and cut in their order
      * @param characters how many characters of the text to use, from the start; 0 for all
      * @param length     tokens per window  @param windows of the text, and of tokens, to use at most; 0 for all
-     * @param draw       takes these windows from anywhere in the text, drawn by the seed and in the order drawn, instead of the first ones
+     * @param draw       takes these windows from anywhere in the text, or in tokens, drawn by the seed and in the order drawn, instead of the first ones
      * @param samples    windows to sample from the model, beside those; 0 for none, or 128 where there is nothing else
      * @param temperature  @param topK  how the model's own text is sampled
      * @param bosShare   share of a text's windows that start with BOS instead of in mid-text, so that a model trained from

@@ -51,12 +51,17 @@ record Texts(TrainingSet train, Windows heldOut, String description) {
     /** Sets that were generated before, one after the other in one stream. */
     private static Windows generated(Recipe r, HfModelDir source, int V) {
         try (Tokenizer tokenizer = Tokenizer.of(source.dir())) {
-            return limited(Windows.train(GeneratedSet.stream(r.data().tokens(), tokenizer.vocabulary(V)), r.data().length()), r.data().windows());
+            return some(r, Windows.train(GeneratedSet.stream(r.data().tokens(), tokenizer.vocabulary(V)), r.data().length()));
         }
     }
 
     private static Windows text(Recipe r, HfModelDir source, int V) {
         Windows all = cut(r, ids(source, r.data().files(), 0, r.data().characters(), V), source.specialIds().bos());
+        return some(r, all);
+    }
+
+    /** As many windows as the recipe allows: the first ones, or drawn. */
+    private static Windows some(Recipe r, Windows all) {
         if (!r.data().draw()) return limited(all, r.data().windows());
         int[] order = Windows.order(r.seed(), DRAWN, all.count());
         return limited(new Windows(all.ids(), Arrays.stream(order).map(i -> all.starts()[i]).toArray(), all.length()), r.data().windows());

@@ -122,9 +122,31 @@ final class LlmQatTest {
         assertTrue(run("groups", rounding("3-32-32", 16, false)).rows().getLast().kl() < run("rows", rounding("3-32-32", -1, false)).rows().getLast().kl());
     }
 
+    /** Four levels about the mean, and two: trained from there, and written as codes above a minimum. */
+    @ParameterizedTest
+    @ValueSource(strings = {"2-8-8", "1-8-8"})
+    void lessThanThreeBitsHaveLevelsOfTheirOwn(String bits) {
+        Runner.Result result = run("levels-" + bits, rounding(bits, -1, false), training(bits, Distance.KL, false));
+        assertTrue(result.rows().get(2).kl() < 0.7 * result.rows().get(1).kl(), result.rows().toString());
+        float[] written = read(result.directory().resolve("model"), "model.layers.1.mlp.down_proj.weight");
+        assertEquals(1 << Widths.of(bits).weights(), new java.util.TreeSet<>(java.util.stream.IntStream.range(0, 128).mapToObj(i -> written[i]).toList()).size());
+    }
+
+    /** A rate at which training does harm: without a guard it does, with one the model stays as it was, bit for bit; what helps is kept. */
+    @Test
+    void aGuardTakesBackWhatDoesHarm() {
+        String wild = "{method: llm-qat, bits: 8-8-8, epochs: 1, batch: 8, rate: 5e-2, guard: %d}", good = training("3-8-4", Distance.KL, false).replace("}", ", guard: 8}");
+        Runner.Result harmed = run("harmed", rounding("8-8-8", -1, false), wild.formatted(0)), guarded = run("guarded", rounding("8-8-8", -1, false), wild.formatted(8));
+        assertTrue(harmed.rows().get(2).kl() > 10 * harmed.rows().get(1).kl(), harmed.rows().toString());
+        assertEquals(guarded.rows().get(1).kl(), guarded.rows().get(2).kl());
+        assertTrue(guarded.rows().get(2).notes().get("guard_end") > guarded.rows().get(2).notes().get("guard_start"));
+        List<Row> helped = run("helped", rounding("3-8-4", -1, false), good).rows();
+        assertTrue(helped.get(2).kl() < 0.7 * helped.get(1).kl(), helped.toString());
+    }
+
     /** What is written is what was judged: every weight is q / (s + 1e-6) with s from its own row, to the last bit but one. */
     @ParameterizedTest
-    @ValueSource(strings = {"4-8-4", "8-8-8", "2-32-32"})
+    @ValueSource(strings = {"4-8-4", "8-8-8", "3-32-32"})
     void theWrittenWeightsAreTheFormulas(String bits) {
         Path dir = run("written-" + bits, rounding(bits, -1, false)).directory().resolve("model");
         String name = "model.layers.1.mlp.down_proj.weight";
@@ -152,7 +174,7 @@ final class LlmQatTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"4-8", "4-8-4-4", "9-8-8", "1-8-8", "4-1-8", "4-8-17", "four", "4--8", ""})
+    @ValueSource(strings = {"4-8", "4-8-4-4", "9-8-8", "0-8-8", "4-1-8", "4-8-17", "four", "4--8", ""})
     void whatIsNoTripleIsRefused(String bits) {
         Fail e = assertThrows(Fail.class, () -> new MinMaxRounding(bits, -1, false));
         assertEquals(Fail.USAGE, e.code());
