@@ -115,7 +115,7 @@ int sticky;                                            // a kernel broke the con
 std::string detail;                                    // what the stand-in knows about the last error ...
 CUresult detailed;                                     // ... and which error that was
 uint64_t seed, runs, haste;
-std::string work = "/tmp";                             // the folder for modules on their way to dlopen
+std::string work = getenv("STANDIN_FOLDER") ? getenv("STANDIN_FOLDER") : "/tmp"; // for modules on their way to dlopen
 std::map<uint64_t, Allocation> device, pinned;         // by address as the caller sees it
 std::vector<std::unique_ptr<Stream>> streams;
 char context;                                          // its address is the primary context

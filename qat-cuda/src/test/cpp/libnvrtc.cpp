@@ -29,8 +29,12 @@ struct Program {
     bool real = true;                                  // compiled for a real architecture (sm_), not for a virtual one
 };
 
-int minorVersion = 0;                                  // a hash of simt.h and the flags, so that no cache mixes them up
-string compiler = "g++", flags;                        // set by StandIn
+string environment(const char* name) { const char* v = getenv(name); return v ? v : ""; }
+
+// A hash of simt.h and the flags, so that no cache mixes them up; the compiler and its flags. StandIn sets them, and says
+// them to other processes in the environment.
+int minorVersion = atoi(environment("STANDIN_NVRTC").c_str());
+string compiler = "g++", flags = environment("STANDIN_FLAGS");
 const int ARCHITECTURES[] = {80, 86, 87, 89, 90};
 
 string read(const string& path) {

@@ -16,10 +16,12 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import java.nio.file.attribute.PosixFilePermissions;
 import java.security.GeneralSecurityException;
 import java.security.MessageDigest;
 import java.util.HexFormat;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 import org.opentest4j.TestAbortedException;
@@ -63,8 +65,12 @@ public final class StandIn {
             for (String library : List.of("libcuda.so.1", "libcublas.so.12", "libnvrtc.so.12")) System.load(FOLDER.resolve(library).toString());
             COUNTERS = ((MemorySegment) call("standin_counters", ADDRESS)).reinterpret(8L * Counters.COUNT);
             call("standin_folder", null, FOLDER.toString());
-            // NVRTC's version: another simt.h, or another g++, makes other kernels, and a cache must tell them apart.
-            call("standin_nvrtc", null, Math.floorMod(FOLDER.getFileName().toString().hashCode(), 1_000_000) + 1000, COMPILER, KERNEL + KERNEL_LINK);
+            call("standin_nvrtc", null, version(), COMPILER, KERNEL + KERNEL_LINK);
+        }
+
+        /** NVRTC's version: another simt.h, or another g++, makes other kernels, and a cache must tell them apart. */
+        static int version() {
+            return Math.floorMod(FOLDER.getFileName().toString().hashCode(), 1_000_000) + 1000;
         }
     }
 
@@ -93,6 +99,16 @@ public final class StandIn {
     public static JCudaDevice open() {
         if (standing()) reset();
         return JCudaDevice.open(0, target().resolve("standin-cache"));
+    }
+
+    /**
+     * The environment in which a process of its own, started without a line of test code, meets the stand-in where it looks for
+     * NVIDIA's libraries. It needs no g++ for kernels that lie in {@code cache}/kernels already.
+     */
+    public static Map<String, String> environment(Path cache) {
+        load();
+        return Map.of("LD_LIBRARY_PATH", Libraries.FOLDER.toString(), "STANDIN_FOLDER", Libraries.FOLDER.toString(),
+            "STANDIN_NVRTC", String.valueOf(Libraries.version()), "STANDIN_FLAGS", KERNEL + KERNEL_LINK, "QAT_CACHE", cache.toString());
     }
 
     /** Counters to zero but for what is alive, seed 0, no faults, no broken context, the usual pretended device. */
@@ -193,7 +209,7 @@ public final class StandIn {
         return Libraries.FOLDER;
     }
 
-    static Path target() {
+    public static Path target() {
         return module().resolve("target");
     }
 
@@ -211,6 +227,7 @@ public final class StandIn {
             library(beside, "cublas", "libcublas.so.12", "-O3", " libcuda.so.1");
             library(beside, "nvrtc", "libnvrtc.so.12", "-O2", " libcuda.so.1");
             need(beside, COMPILER + " " + KERNEL + " -x c++-header simt.h -o simt.h.gch");
+            Files.setPosixFilePermissions(beside, PosixFilePermissions.fromString("rwxr-xr-x")); // other users, in containers, read it
             try {
                 Files.move(beside, folder, StandardCopyOption.ATOMIC_MOVE);
             } catch (IOException e) {

@@ -15,14 +15,20 @@ import com.github.dockerjava.api.model.Capability;
 import com.github.dockerjava.api.model.Frame;
 import com.github.dockerjava.api.model.HostConfig;
 import com.github.dockerjava.api.model.Volume;
+import dev.qat.cuda.StandIn;
+import dev.qat.data.Safetensors;
 import dev.qat.tensor.Fail;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.concurrent.TimeUnit;
+import java.util.function.Function;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -50,7 +56,7 @@ final class ContainerIT {
         for (String image : List.of(JDK, BASE)) assumeTrue(has(image), "SKIPPED: no image " + image + ", so the images are not tested; scripts/container-bases makes it");
         for (String file : List.of("Dockerfile", "Dockerfile.cpu")) {
             docker.buildImageCmd().withBaseDirectory(ROOT.toFile()).withDockerfile(ROOT.resolve("docker").resolve(file).toFile()).withNetworkMode("none")
-                    .withBuildArg("JDK_IMAGE", JDK).withBuildArg("BASE_IMAGE", BASE).withTags(Set.of(tag(file))).start().awaitImageId();
+                    .withBuildArg("JDK_IMAGE", JDK).withBuildArg("BASE_IMAGE", BASE).withTags(Set.of(tag(file))).start().awaitImageId(5, TimeUnit.MINUTES);
         }
         dir = TinyDir.in(temp);
         Files.createDirectories(temp.resolve("runs"));
@@ -73,10 +79,15 @@ final class ContainerIT {
     }
 
     /** A container as the documentation says it is to be run; the recipe's folder lies where the recipe says. */
-    private static String create(String image, String... command) {
+    private static String create(String image, Map<String, String> environment, List<String> command, Bind... more) {
         HostConfig host = HostConfig.newHostConfig().withReadonlyRootfs(true).withNetworkMode("none").withTmpFs(Map.of("/tmp", "exec")).withCapDrop(Capability.ALL)
-                .withBinds(new Bind(temp.toString(), new Volume(temp.toString()), AccessMode.rw));
-        return docker.createContainerCmd(image).withCmd(command).withHostConfig(host).exec().getId();
+                .withBinds(Stream.concat(Stream.of(new Bind(temp.toString(), new Volume(temp.toString()), AccessMode.rw)), Stream.of(more)).toArray(Bind[]::new));
+        List<String> env = environment.entrySet().stream().map(e -> e.getKey() + "=" + e.getValue()).toList();
+        return docker.createContainerCmd(image).withCmd(command).withEnv(env).withHostConfig(host).exec().getId();
+    }
+
+    private static String create(String image, String... command) {
+        return create(image, Map.of(), List.of(command));
     }
 
     private static String train(String name) {
@@ -84,7 +95,7 @@ final class ContainerIT {
     }
 
     private static int end(String container) {
-        return docker.waitContainerCmd(container).start().awaitStatusCode();
+        return docker.waitContainerCmd(container).start().awaitStatusCode(3, TimeUnit.MINUTES);
     }
 
     private static String log(String container) throws InterruptedException {
@@ -133,6 +144,37 @@ final class ContainerIT {
         assertTrue(log(doctor).lines().anyMatch(l -> l.matches("ok +jdk +25\\..*")), log(doctor));
         docker.removeContainerCmd(train).exec();
         docker.removeContainerCmd(doctor).exec();
+    }
+
+    /**
+     * The CUDA image's Java, jar and kernels, on the stand-in where a driver's libraries would be; the kernels come from a cache, as
+     * the image has no g++. A process outside the container takes the same steps.
+     */
+    @Test
+    void theCudaImageTrainsOnTheStandIn() throws Exception {
+        Path cache = Files.createDirectory(temp.resolve("cache"));
+        Map<String, String> environment = new HashMap<>(StandIn.environment(cache));
+        Function<String, List<String>> words = name -> List.of("train", dir.recipe(), "name=" + name, "backend=cuda", "precision=fp32", "stages.block-ap.epochs=2");
+        Life outside = new Life(temp, temp.resolve("runs/outside"), environment, words.apply("outside"));
+        assertEquals(0, outside.end(), outside.said());
+        Path libraries = Path.of(environment.put("STANDIN_FOLDER", "/tmp"));
+        try (Stream<Path> kernels = Files.walk(cache)) {
+            for (Path k : kernels.toList()) Files.setPosixFilePermissions(k, PosixFilePermissions.fromString("rwxr-xr-x"));
+        }
+        String inside = create("qat-test/qat", environment, words.apply("inside"), new Bind(libraries.toString(), new Volume(libraries.toString()), AccessMode.ro));
+        docker.startContainerCmd(inside).exec();
+        assertEquals(0, end(inside), log(inside));
+        assertTrue(Files.readString(temp.resolve("runs/inside/result.json")).contains("\"cuda\""), log(inside));
+        assertSameTensors(outside.run.resolve("model/packed.safetensors"), temp.resolve("runs/inside/model/packed.safetensors"));
+        docker.removeContainerCmd(inside).exec();
+    }
+
+    /** The head of the file says which qat wrote it, a jar or class files. */
+    private static void assertSameTensors(Path a, Path b) {
+        try (Safetensors x = Safetensors.open(a); Safetensors y = Safetensors.open(b)) {
+            assertEquals(x.names(), y.names());
+            for (String n : x.names()) assertEquals(-1, x.bytes(n).mismatch(y.bytes(n)), n);
+        }
     }
 
     @Test

@@ -1,12 +1,17 @@
 package dev.qat.cli;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.dataformat.yaml.YAMLMapper;
+import com.google.gson.JsonElement;
+import com.google.gson.JsonParser;
 import dev.qat.tensor.Fail;
+import io.kubernetes.client.openapi.JSON;
+import io.kubernetes.client.openapi.models.V1Job;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -79,10 +84,29 @@ final class JobFilesTest {
     void scriptsPassShellcheck() throws Exception {
         assumeTrue(Stream.of(System.getenv("PATH").split(":")).anyMatch(d -> Files.isExecutable(Path.of(d, "shellcheck"))), "SKIPPED: no shellcheck on the path");
         List<String> command = new ArrayList<>(List.of("shellcheck", "-S", "warning"));
-        for (String s : List.of("docker/slurm/train.sbatch", "scripts/container-bases", "qat")) command.add(DOCKER.resolveSibling(s).toString());
+        for (String s : List.of("docker/slurm/train.sbatch", "scripts/container-bases", "scripts/gpu-check", ".ci/run", "qat")) command.add(DOCKER.resolveSibling(s).toString());
         Process p = new ProcessBuilder(command).redirectErrorStream(true).start();
         String said = new String(p.getInputStream().readAllBytes());
         assertEquals(0, p.waitFor(), said);
+    }
+
+    /** Read as an API server reads them: a field it does not know, one it misses and a value of the wrong kind are refused. */
+    @Test
+    void kubernetesKnowsEveryField() throws IOException {
+        for (String file : List.of("job.yaml", "indexed-job.yaml")) {
+            String text = Files.readString(DOCKER.resolve("kubernetes").resolve(file));
+            job(text);
+            for (String[] slip : new String[][] {{"readOnlyRootFilesystem", "readOnlyRootFileSystem"}, {"operator: In, ", ""}, {"completions: ", "completions: many, not "}, {"backoffLimit", "backOffLimit"}}) {
+                assertTrue(text.contains(slip[0]), slip[0]);
+                assertThrows(RuntimeException.class, () -> job(text.replace(slip[0], slip[1])), file + ": " + slip[1]);
+            }
+        }
+    }
+
+    private static V1Job job(String yaml) throws IOException {
+        JsonElement json = JsonParser.parseString(new YAMLMapper().readTree(yaml).toString());
+        V1Job.validateJsonElement(json);
+        return JSON.getGson().fromJson(json, V1Job.class);
     }
 
     /** What batch/v1 Job requires of a podFailurePolicy, and what keeps a pod without root, network rights and a writable root. */
