@@ -69,9 +69,24 @@ final class Machine {
                 all > cores ? " of " + all + " open to this process" : "");
     }
 
+    /** The host's memory, or what of it the container may have: the JVM's figure honours its limit, the kernel's does not. */
+    static long memoryLimit() {
+        return ManagementFactory.getPlatformMXBean(OperatingSystemMXBean.class).getTotalMemorySize();
+    }
+
+    /** Bytes free where a folder lies or would lie; 0 for unknown. */
+    static long free(Path folder) {
+        Path at = folder.toAbsolutePath();
+        while (at.getParent() != null && !Files.exists(at)) at = at.getParent();
+        try {
+            return Files.getFileStore(at).getUsableSpace();
+        } catch (IOException e) {
+            return 0;
+        }
+    }
+
     private Finding memory() {
-        // the JVM's figure honours the container's limit, the kernel's does not
-        long limit = ManagementFactory.getPlatformMXBean(OperatingSystemMXBean.class).getTotalMemorySize();
+        long limit = memoryLimit();
         Optional<Long> physical = kibibytes("MemTotal"), free = kibibytes("MemAvailable");
         String available = free.map(bytes -> ", " + Format.bytes(bytes) + " available").orElse("");
         if (physical.isPresent() && limit < physical.get()) {

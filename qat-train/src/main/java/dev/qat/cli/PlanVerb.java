@@ -1,26 +1,34 @@
 package dev.qat.cli;
 
-import com.fasterxml.jackson.databind.ObjectMapper;
-import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.qat.cuda.CudaBackend;
 import dev.qat.cuda.Precision;
+import dev.qat.ops.Backend;
 import dev.qat.tensor.DType;
+import dev.qat.tensor.Fail;
+import dev.qat.train.Backends;
+import dev.qat.train.Fit;
 import dev.qat.train.Plan;
 import dev.qat.train.Planner;
 import dev.qat.train.Recipe;
 import dev.qat.train.Roofline;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.concurrent.Callable;
-import java.util.stream.Stream;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
 
-/** Says what a recipe will need, before it does. */
-@Command(name = "plan", versionProvider = Main.Version.class, mixinStandardHelpOptions = true,
-        description = "Say what a recipe will need: memory by owner, operations and bytes. Runs its steps on shapes alone; config.json is enough.")
+/** Says what a recipe will need, before it does, and whether it fits. */
+@Command(name = "plan", versionProvider = Main.Version.class, mixinStandardHelpOptions = true, description = {
+    "Say what a recipe will need: memory by owner, disk, operations, hours; and whether it fits.",
+    "Runs its steps on shapes alone; config.json is enough. Ends with 69 if it does not fit."})
 final class PlanVerb implements Callable<Integer> {
     @Parameters(index = "0", paramLabel = "RECIPE", description = "A YAML file, such as examples/first-run.yaml.")
     private Path recipe;
@@ -31,61 +39,85 @@ final class PlanVerb implements Callable<Integer> {
     @Option(names = "--json", description = "one JSON object")
     private boolean json;
 
+    @Option(names = "--memory", paramLabel = "BYTES", description = "what the device has, such as 80GB or 24GiB (default: with backend cuda the device's, else this machine's)")
+    private String memory;
+
+    @Option(names = "--probe", description = "time a few steps of one random block of this model's shape on the backend, and take their speed for the hours")
+    private boolean probe;
+
+    /** All there is to say.  @param hours of every loop, by device */
+    record Outcome(Plan plan, Fit fit, Optional<Savings.Found> savings, Map<String, Map<String, Double>> hours) {}
+
     @Override
     public Integer call() throws Exception {
-        Recipe r = RecipeReader.read(recipe, overrides, Recipe.class, Train.STAGES);
-        boolean cuda = r.backend().equals("cuda");
-        Plan plan = Planner.plan(r, cuda && r.precision() == Precision.BF16 ? DType.BF16 : DType.F32, cuda ? CudaBackend.HELD : 0);
-        if (json) printJson(plan);
-        else print(plan);
-        return 0;
+        Recipe r = read(List.of());
+        Plan plan = plan(r);
+        Fit.Room room = room(r);
+        Fit fit = Fit.of(plan, room);
+        Optional<Savings.Found> savings = fit.fits() ? Optional.empty() : Savings.look(r, fit, words -> Fit.of(plan(read(words)), room));
+        Map<String, Map<String, Double>> hours = new LinkedHashMap<>();
+        for (Roofline.Card c : Roofline.Card.values()) hours.put(json ? c.name() : c.title, Roofline.hours(plan, c));
+        if (probe) probe(r, plan, fit, hours);
+        Outcome o = new Outcome(plan, fit, savings, hours);
+        if (json) System.out.println(PlanReport.json(o));
+        else PlanReport.print(o);
+        return fit.fits() ? 0 : Fail.DEVICE;
     }
 
-    private static void print(Plan plan) {
-        System.out.printf("%s parameters%n%nMemory at its peak, by owner%n", Format.count(plan.parameters()));
-        Table memory = new Table(Table.text("owner"), Table.number("bytes"));
-        plan.owners().forEach((owner, bytes) -> memory.row(owner, Format.bytes(bytes)));
-        memory.row("all of it", Format.bytes(plan.peakBytes()));
-        plan.host().forEach((owner, bytes) -> memory.row(owner + " (host)", Format.bytes(bytes)));
-        memory.print(System.out);
-        System.out.printf("%nWork%n");
-        Table work = new Table(Table.text("loop"), Table.number("steps"), Table.number("FLOP/step"), Table.number("bytes/step"), Table.number("step memory"), Table.number("FLOP"));
-        var loops = new java.util.LinkedHashMap<String, List<Plan.Part>>();
-        for (Plan.Part p : plan.parts()) loops.computeIfAbsent(p.stage(), _ -> new java.util.ArrayList<>()).add(p);
-        loops.forEach((stage, parts) -> {
-            Plan.Part p = parts.getLast();
-            work.row(stage, parts.stream().mapToLong(Plan.Part::steps).sum(), Format.count(p.cost().flop()), Format.count(p.cost().bytes()),
-                    Format.bytes(p.cost().arenaBytes()), Format.count(parts.stream().mapToDouble(Plan.Part::flop).sum()));
-        });
-        work.print(System.out);
-        System.out.printf("%nHours on a device (%s)%n", Roofline.assumed());
-        Table hours = new Table(Stream.concat(Stream.of(Table.text("loop")), Stream.of(Roofline.Card.values()).map(c -> Table.number(c.title))).toArray(Table.Column[]::new));
-        for (String stage : loops.keySet()) {
-            hours.row(Stream.concat(Stream.of(stage), Stream.of(Roofline.Card.values()).map(c -> "%.2f".formatted(Roofline.hours(plan, c).get(stage)))).toArray());
-        }
-        hours.print(System.out);
+    private Recipe read(List<String> more) {
+        List<String> all = new ArrayList<>(overrides);
+        all.addAll(more);
+        return RecipeReader.read(recipe, all, Recipe.class, Train.STAGES);
     }
 
-    private static void printJson(Plan plan) {
-        ObjectMapper mapper = new ObjectMapper();
-        ObjectNode out = mapper.createObjectNode().put("parameters", plan.parameters()).put("peak_bytes", plan.peakBytes());
-        ObjectNode owners = out.putObject("owners"), host = out.putObject("host");
-        plan.owners().forEach(owners::put);
-        plan.host().forEach(host::put);
-        var parts = out.putArray("loops");
-        for (Plan.Part p : plan.parts()) {
-            parts.addObject().put("stage", p.stage()).put("block", p.block()).put("steps", p.steps()).put("flop_per_step", p.cost().flop())
-                    .put("bytes_per_step", p.cost().bytes()).put("arena_bytes", p.cost().arenaBytes());
+    private static boolean cuda(Recipe r) {
+        return r.backend().equals("cuda");
+    }
+
+    private static Plan plan(Recipe r) {
+        return Planner.plan(r, cuda(r) && r.precision() == Precision.BF16 ? DType.BF16 : DType.F32, cuda(r) ? CudaBackend.HELD : 0);
+    }
+
+    private void probe(Recipe r, Plan plan, Fit fit, Map<String, Map<String, Double>> hours) {
+        if (!fit.fits()) {
+            System.err.println("not probed, as it does not fit");
+            return;
         }
-        ObjectNode ops = out.putObject("ops");
-        for (Map.Entry<String, dev.qat.ops.Meter.Cost> e : plan.ops().entrySet()) {
-            ops.putObject(e.getKey()).put("calls", e.getValue().calls()).put("flop", e.getValue().flop()).put("bytes", e.getValue().bytes());
+        int batch = (int) Math.max(1, plan.parts().stream().mapToLong(Plan.Part::tokens).max().orElse(1) / r.data().length());
+        try (Backend b = Backends.open(r, System.err::println)) {
+            Roofline.Speed v = Planner.probe(r, b, batch);
+            hours.put(json ? "probed" : v.title(), Roofline.hours(plan, v));
+            System.err.printf("probed: products %s FLOP/s, attention %s FLOP/s, memory %s B/s, to the device %s B/s%n",
+                    Format.count(v.products()), Format.count(v.attention()), Format.count(v.memory()), Format.count(v.bus()));
         }
-        ObjectNode cards = out.putObject("hours").put("assumed", Roofline.assumed());
-        for (Roofline.Card c : Roofline.Card.values()) {
-            ObjectNode hours = cards.putObject(c.name());
-            Roofline.hours(plan, c).forEach(hours::put);
+    }
+
+    /** What there is to fit into. */
+    private Fit.Room room(Recipe r) {
+        long host = Machine.memoryLimit(), device = memory != null ? bytes(memory) : cuda(r) ? device(r) : host;
+        return new Fit.Room(device, host, Machine.free(r.output()), !cuda(r));
+    }
+
+    /** The memory of the device that would be trained on; 0 where none answers. */
+    private static long device(Recipe r) {
+        try (Backend b = Backends.open(r, _ -> { })) {
+            return b instanceof CudaBackend c ? c.device().properties().totalBytes() : 0;
+        } catch (Fail noDevice) {
+            if (noDevice.code() != Fail.DEVICE) throw noDevice;
+            return 0;
         }
-        System.out.println(out);
+    }
+
+    /** {@code 80GB}, {@code 24GiB}, {@code 512MiB}. */
+    static long bytes(String text) {
+        Matcher m = Pattern.compile("(\\d+(?:\\.\\d+)?) *([KMGT])(i?)B").matcher(text);
+        if (!m.matches()) throw Fail.usage("--memory %s: expected a number and a unit, as in 80GB or 24GiB", text);
+        double unit = Math.pow(m.group(3).isEmpty() ? 1000 : 1024, "KMGT".indexOf(m.group(2)) + 1);
+        return (long) (Double.parseDouble(m.group(1)) * unit);
+    }
+
+    /** The parts of every loop. */
+    static Map<String, List<Plan.Part>> loops(Plan plan) {
+        return plan.parts().stream().collect(Collectors.groupingBy(Plan.Part::stage, LinkedHashMap::new, Collectors.toList()));
     }
 }

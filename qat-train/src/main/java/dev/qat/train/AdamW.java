@@ -116,6 +116,14 @@ public final class AdamW implements AutoCloseable {
         return config.onHost ? 2 * (means.bytes() + squares.bytes()) : 0;
     }
 
+    long valueBytes() {
+        return 4 * trainable();
+    }
+
+    long momentBytes() {
+        return 2 * valueBytes();
+    }
+
     public long trainable() {
         return params.stream().mapToLong(p -> p.value().size()).sum();
     }

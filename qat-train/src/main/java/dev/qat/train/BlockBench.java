@@ -59,7 +59,7 @@ public final class BlockBench {
     }
 
     /** Groups run over the flattened matrix, so that every GROUP which divides it can be timed (1376 inputs in groups of 64). */
-    private static List<Param> quantize(Backend backend, List<Linear> linears, Grid grid) {
+    static List<Param> quantize(Backend backend, List<Linear> linears, Grid grid) {
         List<Param> scales = Slab.of(backend.memory(), "steps", slab -> {
             List<Param> all = new ArrayList<>();
             for (Linear l : linears) {

@@ -22,7 +22,8 @@ public final class Plan {
     }
 
     private final List<Part> parts = new ArrayList<>();
-    private final Map<String, Long> host = new LinkedHashMap<>();
+    private final Map<String, Long> host = new LinkedHashMap<>(), disk = new LinkedHashMap<>();
+    private long finished, working, chains;
     private List<Slab> slabs = List.of();
     private long peak, parameters;
 
@@ -33,6 +34,21 @@ public final class Plan {
     /** Memory on the host, outside the device. */
     void host(String owner, long bytes) {
         host.merge(owner, bytes, Math::max);
+    }
+
+    /** What a loop trains, which is kept when it is done; what a checkpoint in its middle adds; and the chains such a one stands on. */
+    void kept(long values, long moments, long chainBytes) {
+        finished += values;
+        working = Math.max(working, values + moments);
+        chains = Math.max(chains, chainBytes);
+    }
+
+    /** Files that lie in the run's directory when most of them do, in bytes.  @param keep how many checkpoints are kept; one more is being written */
+    void files(long model, long codes, long target, int keep) {
+        disk.put("model", model);
+        disk.put("codes", codes);
+        if (target > 0) disk.put("target's file", target);
+        if (keep > 0) disk.put("checkpoints, at most", finished + (keep + 1) * (working + chains));
     }
 
     void done(List<Slab> atPeak, long bytes, long modelParameters) {
@@ -47,6 +63,10 @@ public final class Plan {
 
     public Map<String, Long> host() {
         return host;
+    }
+
+    public Map<String, Long> disk() {
+        return disk;
     }
 
     /** The most device memory held at one time, in bytes. */

@@ -8,6 +8,7 @@ import dev.qat.model.ModelConfig;
 import dev.qat.ops.Backend;
 import dev.qat.ops.Meter;
 import dev.qat.tensor.DType;
+import dev.qat.tensor.PackedWeight;
 import dev.qat.tensor.ShapeMemory;
 
 /** Runs a recipe on shapes alone. Needs the model's config.json, not its weights. */
@@ -44,8 +45,27 @@ public final class Planner {
             }
             Target.of(recipe.target()).check(run.packed().values(), source, config);
             memory.hostPeak().forEach(plan::host);
+            files(plan, recipe, run, config);
             plan.done(memory.peakSlabs(), memory.peak(), config.parameters());
             return plan;
         }
+    }
+
+    /** The speed of a backend at the steps this recipe would take, from a few of one random block. */
+    public static Roofline.Speed probe(Recipe recipe, Backend backend, int batch) {
+        try (Start start = Start.open(recipe.model().path(), false)) {
+            return Probe.run(backend, start.config(), batch, recipe.data().length());
+        }
+    }
+
+    /** The files a finished run and its checkpoints are made of. */
+    private static void files(Plan plan, Recipe recipe, Run run, ModelConfig config) {
+        long codes = 0, target = 0;
+        for (PackedWeight p : run.packed().values()) {
+            codes += p.words().bytes() + p.step().bytes() + p.zero().bytes() + (p.bias() == null ? 0 : p.bias().bytes());
+            target += (long) (p.rows() * p.cols() * Target.of(recipe.target()).bitsPerWeight(p) / 8);
+        }
+        long quantized = run.packed().values().stream().mapToLong(p -> p.rows() * p.cols()).sum(), half = 2 * (config.parameters() - quantized);
+        plan.files(config.parameters() * recipe.save().dtype().bytes(), codes, recipe.target().isEmpty() ? 0 : target + half, recipe.checkpoint().keep());
     }
 }

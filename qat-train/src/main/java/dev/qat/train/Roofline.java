@@ -22,7 +22,7 @@ public final class Roofline {
         H100("H100 SXM 80 GB", 989e12, 3.35e12, 64e9);
 
         public final String title;
-        final double flops, bandwidth, bus;
+        private final double flops, bandwidth, bus;
 
         Card(String title, double flops, double bandwidth, double bus) {
             this.title = title;
@@ -30,12 +30,29 @@ public final class Roofline {
             this.bandwidth = bandwidth;
             this.bus = bus;
         }
+
+        Speed speed() {
+            return new Speed(title, flops * PRODUCTS, flops * ATTENTION, bandwidth * MEMORY, bus * BUS, Map.of());
+        }
+    }
+
+    /**
+     * What a device does: operations per second of products and of attention, bytes per second of its memory and of the bus to it.
+     *
+     * @param measured of single ops, where they were timed: operations per second of those that count any, else bytes per second
+     */
+    public record Speed(String title, double products, double attention, double memory, double bus, Map<String, Double> measured) {
+        private double seconds(String op, Meter.Cost c) {
+            if (measured.containsKey(op)) return (c.flop() > 0 ? c.flop() : c.bytes()) / measured.get(op);
+            return Math.max(c.flop() / (OWN.contains(op) ? attention : products), c.bytes() / memory);
+        }
     }
 
     /** Shares of the data sheet that are assumed: cuBLAS products, attention's own kernels, memory, bus. */
     public static final double PRODUCTS = 0.75, ATTENTION = 0.35, MEMORY = 0.8, BUS = 0.7;
 
-    private static final Set<String> OWN = Set.of("attention", "attentionBack", "attentionCache");
+    /** Ops that are products, but not cuBLAS's. */
+    static final Set<String> OWN = Set.of("attention", "attentionBack", "attentionCache");
 
     private Roofline() {}
 
@@ -47,17 +64,16 @@ public final class Roofline {
 
     /** Hours of every loop of a plan. */
     public static Map<String, Double> hours(Plan plan, Card card) {
+        return hours(plan, card.speed());
+    }
+
+    public static Map<String, Double> hours(Plan plan, Speed v) {
         Map<String, Double> hours = new LinkedHashMap<>();
-        for (Plan.Part p : plan.parts()) hours.merge(p.stage(), p.steps() * (seconds(p.cost().ops(), card) + p.bus() / (card.bus * BUS)) / 3600, Double::sum);
+        for (Plan.Part p : plan.parts()) hours.merge(p.stage(), p.steps() * (seconds(p.cost().ops(), v) + p.bus() / v.bus) / 3600, Double::sum);
         return hours;
     }
 
-    private static double seconds(Map<String, Meter.Cost> ops, Card card) {
-        double sum = 0;
-        for (var e : ops.entrySet()) {
-            double share = OWN.contains(e.getKey()) ? ATTENTION : PRODUCTS;
-            sum += Math.max(e.getValue().flop() / (card.flops * share), e.getValue().bytes() / (card.bandwidth * MEMORY));
-        }
-        return sum;
+    private static double seconds(Map<String, Meter.Cost> ops, Speed v) {
+        return ops.entrySet().stream().mapToDouble(e -> v.seconds(e.getKey(), e.getValue())).sum();
     }
 }

@@ -18,7 +18,7 @@ final class Trainer {
     private final Schedule schedule;
     private final double rate;
     private final AdamW adam;
-    private long fed;
+    private long fed, chains;
     /** How many runs of the step make one batch, and what ends it; null where the step does so itself. */
     private int parts = 1;
     private Step end;
@@ -34,9 +34,10 @@ final class Trainer {
         this.adam = adam;
     }
 
-    /** Says how many bytes of the host a step is fed with, for plans. */
-    Trainer fed(long bytes) {
+    /** For plans: how many bytes of the host a step is fed with, and what of the host a checkpoint holds beside what trains. */
+    Trainer fed(long bytes, long standing) {
         fed = bytes;
+        chains = standing;
         return this;
     }
 
@@ -67,6 +68,7 @@ final class Trainer {
         if (run.plan() != null) {
             run.plan().add(name.stage, name.block, total * parts, tokens / parts, step.cost(), fed + 2 * step.cost().stowedBytes() + (end == null ? adam.busBytes() : 0));
             if (end != null) run.plan().add(name.stage + ", update", name.block, total, 0, end.cost(), adam.busBytes());
+            run.plan().kept(adam.valueBytes(), adam.momentBytes(), chains);
             return;
         }
         Memory memory = run.backend().memory();
