@@ -12,16 +12,15 @@ import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
 import java.util.stream.Stream;
 
 /**
  * A run as TensorBoard shows it: one folder of event files per stage under tensorboard/, with the names people look for
- * (train/loss, block/3/recon_loss, eval/ppl) and the histogram of every linear's codes. A resumed run writes it anew from what
- * metrics.jsonl keeps, so that no step is there twice.
+ * (train/loss, block/3/recon_loss, eval/ppl), and of every linear the histogram of its codes, its share of dead weights (codes that
+ * stand for 0) and the histogram of that share over its groups. A resumed run writes it anew from what metrics.jsonl keeps, so that
+ * no step is there twice.
  */
-final class Board implements AutoCloseable {
-    private static final Set<String> USUAL = Set.of("train/loss", "train/grad_norm", "train/lr");
+final class Board implements Onlooker {
     private static final ObjectMapper JSON = new ObjectMapper();
     private static final long SHOWN = 5_000_000_000L; // nanoseconds between two flushes
 
@@ -80,7 +79,8 @@ final class Board implements AutoCloseable {
         });
     }
 
-    void step(String stage, int block, long step, double loss, double norm, double rate, Map<String, Double> more) {
+    @Override
+    public void step(String stage, int block, long step, double loss, double norm, double rate, Map<String, Double> more) {
         EventFile f = of(stage);
         String at = block < 0 ? "train/" : "block/" + block + "/";
         f.scalar(at + (block < 0 ? "loss" : "recon_loss"), step, loss);
@@ -92,7 +92,8 @@ final class Board implements AutoCloseable {
         f.flush();
     }
 
-    void judged(Runner.Row row) {
+    @Override
+    public void judged(Runner.Row row) {
         EventFile f = of(row.name());
         f.scalar("eval/ppl", 0, row.perplexity());
         f.scalar("eval/kl", 0, row.kl());
@@ -101,25 +102,20 @@ final class Board implements AutoCloseable {
         f.flush();
     }
 
-    /** How often each code came, of every linear. */
+    /** What every linear's codes say of it. */
     void codes(String stage, Iterable<PackedWeight> packed, Memory memory) {
         EventFile f = of(stage);
-        for (PackedWeight p : packed) f.histogram("codes/" + p.name(), 0, count(p, memory));
-        f.flush();
-    }
-
-    /** Codes counted by value: code i of a row is its bits [i·b, (i+1)·b), lowest first. */
-    static long[] count(PackedWeight p, Memory memory) {
-        long[] counts = new long[1 << p.bits()];
-        for (long r = 0; r < p.rows(); r++) {
-            int[] words = memory.ints(p.words().rows(r, 1));
-            for (int i = 0; i < p.cols(); i++) {
-                int bit = i * p.bits(), word = bit >> 5, shift = bit & 31;
-                long two = words[word] & 0xFFFFFFFFL | (word + 1 < words.length ? (long) words[word + 1] << 32 : 0);
-                counts[(int) (two >>> shift) & counts.length - 1]++;
-            }
+        long dead = 0, all = 0;
+        for (PackedWeight p : packed) {
+            CodeCount c = CodeCount.of(p, memory);
+            f.histogram("codes/" + p.name(), 0, c.codes(), 1);
+            f.histogram("dead_zone_of_groups/" + p.name(), 0, c.groups(), 1.0 / CodeCount.BINS);
+            f.scalar("dead_zone/" + p.name(), 0, (double) c.dead() / c.all());
+            dead += c.dead();
+            all += c.all();
         }
-        return counts;
+        if (all > 0) f.scalar("dead_zone", 0, (double) dead / all);
+        f.flush();
     }
 
     @Override

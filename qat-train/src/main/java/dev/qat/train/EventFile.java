@@ -42,17 +42,18 @@ final class EventFile implements AutoCloseable {
         summary(step, new Message().text(1, tag).real(2, (float) value));
     }
 
-    /** How often each of the values 0, 1, 2, .. came. */
-    void histogram(String tag, long step, long[] counts) {
+    /** How often each of the values 0, unit, 2 unit, .. came. */
+    void histogram(String tag, long step, long[] counts, double unit) {
         double n = 0, sum = 0, squares = 0, least = -1, most = 0;
         ByteBuffer limits = ByteBuffer.allocate(8 * counts.length).order(ByteOrder.LITTLE_ENDIAN), buckets = ByteBuffer.allocate(8 * counts.length).order(ByteOrder.LITTLE_ENDIAN);
         for (int v = 0; v < counts.length; v++) {
             n += counts[v];
-            sum += (double) v * counts[v];
-            squares += (double) v * v * counts[v];
-            if (counts[v] > 0 && least < 0) least = v;
-            if (counts[v] > 0) most = v;
-            limits.putDouble(v + 0.5);
+            double value = v * unit;
+            sum += value * counts[v];
+            squares += value * value * counts[v];
+            if (counts[v] > 0 && least < 0) least = value;
+            if (counts[v] > 0) most = value;
+            limits.putDouble((v + 0.5) * unit);
             buckets.putDouble(counts[v]);
         }
         Message histo = new Message().number(1, Math.max(0, least)).number(2, most).number(3, n).number(4, sum).number(5, squares).nested(6, limits.array()).nested(7, buckets.array());

@@ -11,6 +11,8 @@ import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Map;
 
 /** One JSON object per training step, appended to metrics.jsonl: what a plot of the run is made from. */
@@ -22,7 +24,7 @@ public final class Metrics implements AutoCloseable {
     private final Path file;
     private final FileChannel channel;
     private final OutputStream out;
-    private Board board;
+    private final List<Onlooker> onlookers = new ArrayList<>();
     private long bytes, shown = System.nanoTime();
 
     /** Goes on after the first {@code keep} bytes of what an earlier process wrote: the rest belongs to steps that are taken again. */
@@ -39,8 +41,13 @@ public final class Metrics implements AutoCloseable {
     }
 
     /** Where steps are shown as well. */
-    void show(Board on) {
-        board = on;
+    void show(Onlooker on) {
+        onlookers.add(on);
+    }
+
+    /** A stage was judged. */
+    void judged(Runner.Row row) {
+        onlookers.forEach(o -> o.judged(row));
     }
 
     /** Appends a step; {@code block} is −1 outside block-wise training. */
@@ -50,7 +57,7 @@ public final class Metrics implements AutoCloseable {
         line.put("step", step).put("train/loss", loss).put("train/grad_norm", norm).put("train/lr", rate).put("seconds", seconds);
         more.forEach(line::put);
         byte[] utf8 = (line + "\n").getBytes(StandardCharsets.UTF_8);
-        if (board != null) board.step(stage, block, step, loss, norm, rate, more);
+        onlookers.forEach(o -> o.step(stage, block, step, loss, norm, rate, more));
         try {
             out.write(utf8);
             bytes += utf8.length;

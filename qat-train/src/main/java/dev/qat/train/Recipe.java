@@ -122,12 +122,14 @@ public record Recipe(String name, Source model, String backend, Precision precis
      * How a run is watched beside its log, metrics.jsonl and {@code qat status}.
      *
      * @param tensorboard writes event files under tensorboard/  @param prometheus a port that answers GET /metrics; 0 for none
+     * @param mlflow a tracking server that is sent every number, such as http://mlflow:5000; empty for none
      */
-    public record Observe(boolean tensorboard, int prometheus) {
-        public static final Observe DEFAULTS = new Observe(true, 0);
+    public record Observe(boolean tensorboard, int prometheus, String mlflow) {
+        public static final Observe DEFAULTS = new Observe(true, 0, "");
 
         public Observe {
             if (prometheus < 0 || prometheus > 65535) throw Fail.usage("prometheus = %d, expected a port, or 0 for none", prometheus);
+            if (!mlflow.matches("(https?://[^\\s/?#]+[^\\s?#]*)?")) throw Fail.usage("mlflow = %s, expected a server such as http://mlflow:5000, or nothing", mlflow);
         }
     }
 

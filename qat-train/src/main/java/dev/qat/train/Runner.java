@@ -14,6 +14,7 @@ import dev.qat.model.ModelConfig;
 import dev.qat.ops.Backend;
 import dev.qat.tensor.Fail;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -33,6 +34,9 @@ public final class Runner {
      * @param old     whether the run was finished before, and nothing was done now
      */
     public record Result(List<Row> rows, String heldOut, double seconds, Path directory, Optional<Deployment> deployment, boolean old) {}
+
+    /** Between two batches of numbers for a tracking server. */
+    private static final Duration BETWEEN = Duration.ofSeconds(5);
 
     private final Recipe recipe;
     private final RunFiles files;
@@ -95,8 +99,10 @@ public final class Runner {
             if (from != null) files.refuseOther(from, fingerprint);
             try (Metrics metrics = new Metrics(dir.resolve("metrics.jsonl"), from == null ? 0 : from.metrics());
                  Journal journal = new Journal(recipe.checkpoint(), files.checkpoints(), stop, watch, metrics, fingerprint, environment(), from, heart, begun);
-                 Board board = recipe.observe().tensorboard() ? new Board(dir, dir.resolve("metrics.jsonl"), journal.rows()) : null) {
-                metrics.show(board);
+                 Board board = recipe.observe().tensorboard() ? new Board(dir, dir.resolve("metrics.jsonl"), journal.rows()) : null;
+                 Mlflow mlflow = recipe.observe().mlflow().isEmpty() ? null : new Mlflow(recipe.observe().mlflow(), dir, recipe.name(), watch, stop, BETWEEN)) {
+                if (board != null) metrics.show(board);
+                if (mlflow != null) metrics.show(mlflow);
                 Run run = new Run(recipe, backend, student, teacher, texts.train(), watch, metrics, journal, watch.reads() ? Peak.measure(backend) : Double.NaN);
                 start.codes(run);
                 stages(run, texts.heldOut(), board);
@@ -105,6 +111,7 @@ public final class Runner {
                 Optional<Deployment> deployed = deploy(dir, texts.heldOut());
                 Result result = new Result(journal.rows(), texts.description(), journal.seconds(), dir, deployed, false);
                 journal.finish();
+                if (mlflow != null) mlflow.finished();
                 if (!journal.cost().isEmpty()) watch.say(journal.cost());
                 files.write(result, fingerprint, environment(), backend.name(), texts);
                 return result;
@@ -160,7 +167,7 @@ public final class Runner {
         double bits = run.packed().values().stream().mapToDouble(Target.of(recipe.target())::bitsPerWeight).average().orElse(32);
         Row judged = new Row(name, q.perplexity(), q.kl(), q.top1(), bits, seconds, notes);
         journal.judged(judged);
-        if (board != null) board.judged(judged);
+        run.metrics().judged(judged);
         watch.say("%-14s perplexity %.4g   KL %.4f   top-1 %.1f%%   %.1f s".formatted(name, q.perplexity(), q.kl(), 100 * q.top1(), seconds));
     }
 }

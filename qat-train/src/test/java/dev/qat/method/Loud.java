@@ -39,7 +39,7 @@ final class Loud {
         Recipe d = Recipe.DEFAULTS;
         Recipe r = new Recipe("run", new Recipe.Source(model, Recipe.Init.LOAD), "cpu", Precision.FP32, false, 1, 3, dir.resolve("runs"),
                 data, new Recipe.Eval(List.of(), 0, data.length(), judged, 8), d.save(),
-                new Recipe.Checkpoint(0, 0, 0, Recipe.Resume.NEVER), d.recovery(), new Recipe.Observe(false, 0), d.target(), stages);
+                new Recipe.Checkpoint(0, 0, 0, Recipe.Resume.NEVER), d.recovery(), new Recipe.Observe(false, 0, ""), d.target(), stages);
         return Runner.run(r, "name: run\n", Map.of("qat", "test"), be, Watch.NOBODY).rows();
     }
 }

@@ -29,7 +29,7 @@ final class RealModelMethodsTest {
         Recipe d = Recipe.DEFAULTS;
         Recipe r = new Recipe("run", new Recipe.Source(Shared.asset("stories3M"), Recipe.Init.LOAD), "cpu", Precision.FP32, false, 1, 3, temp.resolve("runs"),
                 new Recipe.Data(List.of(text), List.of(), 160027, 128, 48, 0, 1, 0, 0), new Recipe.Eval(List.of(text), 160027, 256, 8, 8), d.save(),
-                new Recipe.Checkpoint(0, 0, 0, Recipe.Resume.NEVER), d.recovery(), new Recipe.Observe(false, 0), d.target(), List.of(stages));
+                new Recipe.Checkpoint(0, 0, 0, Recipe.Resume.NEVER), d.recovery(), new Recipe.Observe(false, 0, ""), d.target(), List.of(stages));
         return Runner.run(r, "name: run\n", Map.of("qat", "test"), be, Watch.NOBODY).rows();
     }
 

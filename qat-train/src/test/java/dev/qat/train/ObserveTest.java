@@ -103,7 +103,7 @@ final class ObserveTest {
     void scalarsAndHistogramsComeBack() throws Exception {
         try (EventFile f = new EventFile(temp)) {
             f.scalar("train/loss", 300, 2.5);
-            f.histogram("codes/x", 7, new long[] {0, 4, 5, 1});
+            f.histogram("codes/x", 7, new long[] {0, 4, 5, 1}, 1);
         }
         List<byte[]> records = records(temp);
         assertEquals("brain.Event:2", new String(bytes(fields(records.get(0)).get(3)), StandardCharsets.UTF_8));
@@ -134,7 +134,17 @@ final class ObserveTest {
             }
             Tensor w = be.memory().tensor("codes", DType.I32, 2, 3), s = be.memory().tensor("step", 2, 1), z = be.memory().tensor("zero", 2, 1);
             be.memory().set(w, words);
-            assertArrayEquals(expected, Board.count(new PackedWeight("x", 3, 24, 24, w, s, z, null), be.memory()));
+            be.memory().set(z, 7f, 3f);
+            be.memory().set(s, 0.5f, 1f);
+            CodeCount c = CodeCount.of(new PackedWeight("x", 3, 24, 24, w, s, z, null), be.memory());
+            assertArrayEquals(expected, c.codes());
+            assertEquals(List.of(6L, 48L), List.of(c.dead(), c.all())); // each code comes three times in a row
+            long[] groups = new long[CodeCount.BINS + 1];
+            groups[3 * CodeCount.BINS / 24] = 2;
+            assertArrayEquals(groups, c.groups());
+            // the same as minima: row 0 holds 0 at its code 3, row 1 between two codes
+            be.memory().set(z, -1.5f, -0.25f);
+            assertEquals(3, CodeCount.of(new PackedWeight("x", 3, 24, 24, w, s, z, null, true), be.memory()).dead());
         }
     }
 

@@ -1,0 +1,175 @@
+package dev.qat.train;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import dev.qat.data.AtomicFile;
+import dev.qat.tensor.Fail;
+import java.io.IOException;
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * A run as an MLflow server shows it, over its REST API 2.0: runs/create (or, resumed, runs/update of the run that mlflow.json
+ * names), runs/log-batch every few seconds, runs/update at the end. A thread of its own sends; a server that does not answer costs
+ * the run nothing but one line of its log. Steps that a resumed run takes again are sent again.
+ */
+final class Mlflow implements Onlooker {
+    /** What the server takes at most in one batch, and what is kept for one that is away. */
+    private static final int BATCH = 1000, KEPT = 100_000;
+    private static final Duration TIMEOUT = Duration.ofSeconds(10);
+    private static final long LAST_WORDS = 15_000;
+    private static final ObjectMapper JSON = new ObjectMapper();
+
+    private record Metric(String key, double value, long time, long step) {}
+
+    private final String server, name;
+    private final Path file;
+    private final Watch watch;
+    private final Stop stop;
+    private final Duration pause;
+    private final HttpClient client = HttpClient.newBuilder().connectTimeout(TIMEOUT).build();
+    private final List<Metric> waiting = new ArrayList<>();
+    private final Thread sender;
+    private String id = "";
+    private long judged, lost;
+    private boolean warned, finished, ending;
+
+    /** @param server such as http://mlflow:5000  @param pause between two batches */
+    Mlflow(String server, Path run, String name, Watch watch, Stop stop, Duration pause) {
+        this.server = server.replaceAll("/+$", "") + "/api/2.0/mlflow/";
+        this.name = name;
+        this.file = run.resolve("mlflow.json");
+        this.watch = watch;
+        this.stop = stop;
+        this.pause = pause;
+        sender = Thread.ofPlatform().daemon().name("mlflow").start(this::send);
+    }
+
+    @Override
+    public synchronized void step(String stage, int block, long step, double loss, double norm, double rate, Map<String, Double> more) {
+        String at = stage + "/" + (block < 0 ? "train/" : "block/" + block + "/");
+        add(at + (block < 0 ? "loss" : "recon_loss"), loss, step);
+        add(at + "grad_norm", norm, step);
+        add(at + "lr", rate, step);
+        more.forEach((key, value) -> add(stage + "/" + key, value, step));
+    }
+
+    @Override
+    public synchronized void judged(Runner.Row row) {
+        add("eval/ppl", row.perplexity(), judged);
+        add("eval/kl", row.kl(), judged);
+        add("eval/top1", row.top1(), judged);
+        add("eval/bits_per_weight", row.bitsPerWeight(), judged++);
+    }
+
+    private void add(String key, double value, long step) {
+        if (waiting.size() == KEPT) {
+            waiting.removeFirst();
+            lost++;
+        }
+        waiting.add(new Metric(key, value, System.currentTimeMillis(), step));
+    }
+
+    /** All is done and well: what {@link #close} tells the server. */
+    void finished() {
+        finished = true;
+    }
+
+    private void send() {
+        boolean last;
+        do {
+            synchronized (this) {
+                try {
+                    if (!ending) wait(pause.toMillis());
+                } catch (InterruptedException e) {
+                    return;
+                }
+                last = ending;
+            }
+            try {
+                if (id.isEmpty()) begin();
+                while (batch()) { }
+                if (last) post("runs/update", JSON.createObjectNode().put("run_id", id).put("status", finished ? "FINISHED" : stop.asked() ? "KILLED" : "FAILED").put("end_time", System.currentTimeMillis()));
+            } catch (IOException | Fail e) {
+                if (!warned) watch.say("observe.mlflow: %s does not take this run's numbers (%s); the run goes on, and they are tried again".formatted(server, reason(e)));
+                warned = true;
+            } catch (InterruptedException e) {
+                return;
+            }
+        } while (!last);
+    }
+
+    private static String reason(Exception e) {
+        return e.getMessage() == null ? e.getClass().getSimpleName() : e.getMessage();
+    }
+
+    /** The run on the server: the one of an earlier process, where there was one, or a new one. */
+    private void begin() throws IOException, InterruptedException {
+        long now = System.currentTimeMillis();
+        if (Files.isRegularFile(file)) {
+            String known = JSON.readTree(file.toFile()).path("run_id").asText();
+            post("runs/update", JSON.createObjectNode().put("run_id", known).put("status", "RUNNING"));
+            id = known;
+            return;
+        }
+        String experiment = System.getenv().getOrDefault("MLFLOW_EXPERIMENT_ID", "0");
+        JsonNode made = post("runs/create", JSON.createObjectNode().put("experiment_id", experiment).put("run_name", name).put("start_time", now));
+        String given = made.path("run").path("info").path("run_id").asText();
+        if (given.isEmpty()) throw new IOException("it answers runs/create without a run_id");
+        AtomicFile.write(file, JSON.createObjectNode().put("server", server).put("run_id", given) + "\n");
+        id = given;
+    }
+
+    /** Sends what waits, a batch of it; false when there was nothing. */
+    private boolean batch() throws IOException, InterruptedException {
+        List<Metric> some;
+        long before;
+        synchronized (this) {
+            before = lost;
+            some = List.copyOf(waiting.subList(0, Math.min(BATCH, waiting.size())));
+        }
+        if (some.isEmpty()) return false;
+        ObjectNode body = JSON.createObjectNode().put("run_id", id);
+        ArrayNode metrics = body.putArray("metrics");
+        for (Metric m : some) metrics.addObject().put("key", m.key).put("value", m.value).put("timestamp", m.time).put("step", m.step);
+        post("runs/log-batch", body);
+        synchronized (this) {
+            waiting.subList(0, (int) Math.max(0, some.size() - (lost - before))).clear();
+        }
+        return true;
+    }
+
+    private JsonNode post(String what, ObjectNode body) throws IOException, InterruptedException {
+        HttpRequest request = HttpRequest.newBuilder(URI.create(server + what)).timeout(TIMEOUT).header("Content-Type", "application/json")
+                .POST(HttpRequest.BodyPublishers.ofString(body.toString())).build();
+        HttpResponse<String> answer = client.send(request, HttpResponse.BodyHandlers.ofString());
+        if (answer.statusCode() != 200) throw new IOException("%s: HTTP %d %.200s".formatted(what, answer.statusCode(), answer.body().strip()));
+        return JSON.readTree(answer.body());
+    }
+
+    /** Sends what is left, for a few seconds at most. */
+    @Override
+    public void close() {
+        synchronized (this) {
+            ending = true;
+            notifyAll();
+        }
+        try {
+            sender.join(LAST_WORDS);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+        sender.interrupt();
+        client.shutdownNow();
+    }
+}
