@@ -125,14 +125,15 @@ class PackedModelsTest {
                       - {method: rtn}
                       - {method: block-ap, epochs: 1, batch: 4, weight-rate: 1e-3, scale-rate: 1e-3}
                       - {method: e2e-qp, epochs: 2, batch: 4, rate: 1e-3}
+                      - {method: e2e-qat, epochs: 1, batch: 4, weight-rate: 1e-4, scale-rate: 1e-3}
                     """.formatted(dir, target));
             out.reset();
             assertEquals(0, Main.run("train", dir.resolve("recipe.yaml").toString()), err.toString(UTF_8));
             JsonNode result = JSON.readTree(dir.resolve("runs/minima/result.json").toFile());
-            double judged = result.get("stages").get(3).get("perplexity").asDouble();
+            double judged = result.get("stages").get(4).get("perplexity").asDouble();
             assertEquals(0, result.get("export").get("largest_minimum_move").asDouble(), target);
             assertTrue(result.get("export").get("proved_weights").asLong() > 0, target);
-            assertEquals(target.equals("gguf:q4_1") ? 5 : 2.625, result.get("stages").get(3).get("bits_per_weight").asDouble(), target);
+            assertEquals(target.equals("gguf:q4_1") ? 5 : 2.625, result.get("stages").get(4).get("bits_per_weight").asDouble(), target);
             // the same windows as the last stage was judged on, out of the file
             assertEquals(1, result.get("export").get("engines").get("perplexity").asDouble() / judged, 1e-3, target);
         }
