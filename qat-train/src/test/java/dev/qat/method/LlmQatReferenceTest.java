@@ -51,13 +51,33 @@ final class LlmQatReferenceTest {
     @Test
     void trainedOnWhatItSaysItself() throws Exception {
         onlyIfAsked();
+        generate(448);
+        trained("tokens: ['%s'], windows: 165".formatted(temp.resolve("own")), 2, 1e-4, 14.91, 0.477);
+    }
+
+    /** The stages of examples/llm-qat-4-8-4.yaml on a quarter of its text: what has to be bettered is 12.72, on real text. */
+    @Test
+    void theRecipeIsUnderElevenAndAHalf() throws Exception {
+        onlyIfAsked();
+        generate(1200);
+        Row best = rows("tokens: ['%s'], windows: 512".formatted(temp.resolve("own")), """
+                  - {method: rotate}
+                  - {method: kv-balance}
+                  - {method: gptq, bits: 4, group: -1, order: true, search: true, batch: 8, count: 96}
+                  - {method: llm-qat, bits: 4-8-4, asymmetric: true, epochs: 1, batch: 8, rate: 1e-4, scale-rate: 1e-5, schedule: {warmup: 0.1}}
+                """).getLast();
+        System.out.printf("stories3M at %s by the recipe, 512 windows of its own text: %.3f (KL %.4f)%n", BITS, best.perplexity(), best.kl());
+        assertTrue(best.perplexity() < 11.5, "perplexity " + best.perplexity());
+        assertTrue(best.kl() < 0.22, "KL " + best.kl());
+    }
+
+    private void generate(int sequences) {
         Path model = Shared.asset("stories3M");
         GenerateRecipe own = new GenerateRecipe("own", new Recipe.Source(model, Recipe.Init.LOAD), "cpu", 2, 1, temp,
-                new Generation(Generation.Mode.RANDOM, 448, 256, 3, 5, 1, 50, 1, 64, 448), Repetition.Limits.DEFAULTS, GenerateRecipe.Compare.DEFAULTS);
+                new Generation(Generation.Mode.RANDOM, sequences, 256, 3, 5, 1, 50, 1, 64, sequences), Repetition.Limits.DEFAULTS, GenerateRecipe.Compare.DEFAULTS);
         try (Backend backend = new CpuBackend(2)) {
             System.out.println(Generate.run(own, GeneratedSet.Part.WHOLE, backend, Watch.NOBODY, new Stop()).quality());
         }
-        trained("tokens: ['%s'], windows: 165".formatted(temp.resolve("own")), 2, 1e-4, 14.91, 0.477);
     }
 
     private static void onlyIfAsked() {
@@ -65,6 +85,14 @@ final class LlmQatReferenceTest {
     }
 
     private void trained(String data, int epochs, double rate, double perplexity, double kl) throws Exception {
+        Row trained = rows(data, "  - {method: llm-qat, bits: %s, epochs: %d, batch: 8, rate: %s, schedule: {warmup: %s}}\n".formatted(BITS, epochs, rate, 1.0 / epochs)).getLast();
+        System.out.printf("stories3M at %s: %d epochs at %s: %.3f (KL %.4f), PyTorch %s (%s)%n", BITS, epochs, rate, trained.perplexity(), trained.kl(), perplexity, kl);
+        assertTrue(trained.perplexity() < 1.05 * perplexity, "perplexity " + trained.perplexity());
+        assertTrue(trained.kl() < 1.05 * kl, "KL " + trained.kl());
+    }
+
+    /** Full precision, rounded, and what the stages come to on the tail of the text. */
+    private List<Row> rows(String data, String stages) throws Exception {
         Path model = Shared.asset("stories3M"), text = Shared.asset("text/tinystories_head.txt");
         Path yaml = Files.writeString(temp.resolve("reference.yaml"), """
                 name: reference
@@ -74,19 +102,14 @@ final class LlmQatReferenceTest {
                 eval: {files: ['%s'], skip: 160027, length: 256}
                 stages:
                   - {method: min-max, bits: %s}
-                  - {method: llm-qat, bits: %s, epochs: %d, batch: 8, rate: %s, schedule: {warmup: %s}}
-                """.formatted(model, temp, data, text, BITS, BITS, epochs, rate, 1.0 / epochs));
+                %s""".formatted(model, temp, data, text, BITS, stages));
         Recipe r = RecipeReader.read(yaml, List.of(), Recipe.class, new Variants(Stage.class, "method", Methods.all()));
         try (Backend backend = new CpuBackend(2)) {
             List<Row> rows = Runner.run(r, "", Map.of(), backend, Watch.NOBODY).rows();
-            Row rounded = rows.get(1), trained = rows.get(2);
-            System.out.printf("stories3M at %s: rounded %.3f (KL %.4f), %d epochs at %s: %.3f (KL %.4f), PyTorch %s (%s)%n", BITS, rounded.perplexity(), rounded.kl(), epochs, rate,
-                    trained.perplexity(), trained.kl(), perplexity, kl);
             assertEquals(9.358, rows.get(0).perplexity(), 0.001);
-            assertEquals(21.25, rounded.perplexity(), 0.01 * 21.25);
-            assertEquals(0.864, rounded.kl(), 0.01 * 0.864);
-            assertTrue(trained.perplexity() < 1.05 * perplexity, "perplexity " + trained.perplexity());
-            assertTrue(trained.kl() < 1.05 * kl, "KL " + trained.kl());
+            assertEquals(21.25, rows.get(1).perplexity(), 0.01 * 21.25);
+            assertEquals(0.864, rows.get(1).kl(), 0.01 * 0.864);
+            return rows;
         }
     }
 }
