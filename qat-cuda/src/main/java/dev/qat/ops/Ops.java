@@ -120,6 +120,15 @@ public final class Ops {
         return y;
     }
 
+    /** The same elements in other rows. */
+    public static Tensor reshape(Tape t, Tensor x, long... dims) {
+        Tensor y = t.alloc("reshape", dims);
+        Fail.unless(y.size() == x.size(), "%s in the shape of %s", x, y);
+        t.backend().copy(y.view(0, x.dims()), x);
+        t.push(y, () -> t.backend().accumulate(t.grad(x), t.gradOf(y).view(0, x.dims()), 1), x);
+        return y;
+    }
+
     public static Tensor scale(Tape t, Tensor x, float s) {
         Tensor y = t.alloc("scale", x.dims());
         t.backend().scale(y, x, s);

@@ -10,7 +10,7 @@ import java.util.Set;
  * Lays the command line's {@code key=value} words over a recipe's tree, the later word winning.
  *
  * <p>A dotted key walks down the tree. Through a list it goes by index, counted from 0, or by a variant's name:
- * {@code stages.1.epochs=3}, {@code stages.block-ap.epochs=3}, or through every element: {@code stages.*.bits=3}. A value that opens with {@code [ { ' "} is YAML; any other
+ * {@code stages.1.epochs=3}, {@code stages.block-ap.epochs=3}, or through every element that names the key: {@code stages.*.bits=3}. A value that opens with {@code [ { ' "} is YAML; any other
  * is taken as typed, and where a list is due it is cut at its commas.
  */
 final class Overrides {
@@ -48,7 +48,11 @@ final class Overrides {
         switch (at) {
             case Node.Fields fields when last -> fields.map().put(key, new Node.Field(value.where(), value));
             case Node.Fields fields -> set(child(fields, key, value.where()), path, depth + 1, value);
-            case Node.Items items when key.equals("*") && !last -> items.nodes().forEach(n -> set(n, path, depth + 1, value));
+            case Node.Items items when key.equals("*") && !last -> {
+                List<Node> named = items.nodes().stream().filter(n -> n instanceof Node.Fields f && f.map().containsKey(path.get(depth + 1))).toList();
+                if (named.isEmpty()) mistakes.add(value.where(), "no element of %s names '%s'", String.join(".", path.subList(0, depth)), path.get(depth + 1));
+                named.forEach(n -> set(n, path, depth + 1, value));
+            }
             case Node.Items items -> {
                 int index = find(items.nodes(), key);
                 if (index < 0) {

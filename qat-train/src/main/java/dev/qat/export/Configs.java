@@ -66,13 +66,20 @@ final class Configs {
     }
 
     private static ModelConfig with(ModelConfig c, int context, boolean tied) {
-        return new ModelConfig(c.type(), c.V(), c.C(), c.F(), c.layers(), c.H(), c.K(), c.D(), c.eps(), c.rope(), context, tied, c.qkvBias(), c.outBias(), c.mlpBias(), c.qkNorm());
+        return new ModelConfig(c.type(), c.V(), c.C(), c.F(), c.layers(), c.H(), c.K(), c.D(), c.eps(), c.rope(), context, tied, c.qkvBias(), c.outBias(), c.mlpBias(), c.qkNorm(), c.online());
     }
 
     /** The same with a bias on every linear of attention or of the MLP, as config.json counts them. */
     static ModelConfig withBiases(ModelConfig c, boolean attention, boolean mlp) {
         return new ModelConfig(c.type(), c.V(), c.C(), c.F(), c.layers(), c.H(), c.K(), c.D(), c.eps(), c.rope(), c.context(), c.tied(),
-                c.qkvBias() || attention, c.outBias() || attention, c.mlpBias() || mlp, c.qkNorm());
+                c.qkvBias() || attention, c.outBias() || attention, c.mlpBias() || mlp, c.qkNorm(), c.online());
+    }
+
+    /** An engine that reads this format knows nothing of rotations in the forward pass. */
+    static void refuseOnline(ModelConfig c, String target) {
+        if (c.online().equals(ModelConfig.Online.NONE)) return;
+        throw Fail.usage("%s: this model turns %s while it computes, which no other engine does. Take target hf, or rotate without online and fpt-local without down.",
+                target, c.online().down() > 0 ? "down_proj's input" : "queries and keys");
     }
 
     /** Every tensor's name and shape, in the order of the forward pass. */

@@ -59,6 +59,7 @@ public final class FrozenModel implements Frozen {
         ObjectNode json = Configs.plain(source);
         if (config.outBias()) json.put("attention_bias", true);
         if (config.mlpBias()) json.put("mlp_bias", true);
+        config.online().write(json);
         return json.put("tie_word_embeddings", config.tied());
     }
 

@@ -66,6 +66,7 @@ final class GgufOut implements Exporter {
     @Override
     public Report write(Path path, Frozen model) {
         ModelConfig c = model.config();
+        Configs.refuseOnline(c, "target gguf:" + target.label());
         if (target.codes() && !requantize && model.quantized().isEmpty()) {
             throw Fail.usage("target gguf:%s: the model has no trained codes; write gguf:f16, or round it with --requantize", target.label());
         }

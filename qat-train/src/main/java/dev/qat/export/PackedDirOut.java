@@ -45,6 +45,7 @@ final class PackedDirOut implements Exporter {
 
     @Override
     public Report write(Path path, Frozen model) {
+        Configs.refuseOnline(model.config(), "target " + target);
         if (model.quantized().isEmpty()) throw Fail.usage("target %s: the model has no quantized linear; write gguf:f16 or hf, or quantize it first", target);
         PackedFormat format = choice.apply(model);
         Grid grid = null;

@@ -108,6 +108,7 @@ public record Target(String text, String name, Rule rule) {
         boolean needsCodes = !name.equals("hf") && !(gguf && !GgmlType.named(name.substring(5)).orElseThrow().codes());
         if (needsCodes && codes.isEmpty()) throw Fail.usage("target = %s: no stage of this recipe makes codes; add rtn or block-ap, or take gguf:f16 or hf", text);
         codes.forEach(rule::check);
+        if (!name.equals("hf")) Configs.refuseOnline(config, "target = " + text);
         if (gguf) {
             GgufNames.architecture(config);
             if (!Files.exists(source.dir().resolve("tokenizer.json"))) throw Fail.data("%s: no tokenizer.json, which a GGUF file must carry; copy it beside config.json", source.dir());

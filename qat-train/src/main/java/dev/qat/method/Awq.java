@@ -3,6 +3,7 @@ package dev.qat.method;
 import dev.qat.model.Block;
 import dev.qat.model.Linear;
 import dev.qat.ops.Grid;
+import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
 import dev.qat.train.Chain;
 import dev.qat.train.Part;
@@ -33,6 +34,7 @@ public record Awq(int bits, int group, boolean clip, int batch, Part windows) im
     @Override
     public void run(Run run) {
         run.reset();
+        if (run.student().config.online().down() > 0) throw Fail.usage("awq scales channels of down_proj's input, and this model turns them on their way. Rotate without online, or let gptq follow.");
         List<Block> blocks = run.student().blocks();
         List<Linear> linears = new ArrayList<>();
         List<Solved> solved = new ArrayList<>();

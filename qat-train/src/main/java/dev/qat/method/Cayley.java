@@ -39,6 +39,50 @@ final class Cayley {
         return dx;
     }
 
+    /**
+     * One step of Cayley SGD (SpinQuant's): down the gradient among orthogonal matrices, the retraction solved exactly.
+     *
+     * <pre>
+     * V = −Gᵀ;  Ŵ = V X − ½ Xᵀ (X V X);  W = Ŵ − Ŵᵀ;  α = min(1 / (‖W‖₁ + 1e-8), rate)
+     * Xᵀ ← (I − αW/2)⁻¹ (I + αW/2) Xᵀ
+     * </pre>
+     * Before it, X, which was rounded, is brought back: X ← X (3 I − Xᵀ X) / 2.
+     *
+     * @param x (n, n), orthogonal up to rounding  @param g its gradient
+     */
+    static double[] step(double[] x, double[] g, double rate, int n) {
+        double[] near = nearest(x, n), v = Folds.transpose(g, n), t = Folds.transpose(near, n), w = new double[n * n];
+        for (int i = 0; i < v.length; i++) v[i] = -v[i];
+        double[] vx = product(v, near, n), half = product(t, product(near, vx, n), n);
+        double most = 0;
+        for (int j = 0; j < n; j++) {
+            double sum = 0;
+            for (int i = 0; i < n; i++) {
+                w[i * n + j] = vx[i * n + j] - 0.5 * half[i * n + j] - vx[j * n + i] + 0.5 * half[j * n + i];
+                sum += Math.abs(w[i * n + j]);
+            }
+            most = Math.max(most, sum);
+        }
+        double alpha = Math.min(1 / (most + 1e-8), rate);
+        for (int i = 0; i < w.length; i++) w[i] *= alpha;
+        return product(near, Folds.transpose(matrix(w, n), n), n);
+    }
+
+    /** The orthogonal matrix next to one that was rounded, by one step of Newton and Schulz. */
+    static double[] nearest(double[] x, int n) {
+        double[] square = product(Folds.transpose(x, n), x, n);
+        for (int i = 0; i < square.length; i++) square[i] = (i % (n + 1) == 0 ? 1.5 : 0) - 0.5 * square[i];
+        return product(x, square, n);
+    }
+
+    /** The largest |XᵀX − I|. */
+    static double error(double[] x, int n) {
+        double[] square = product(Folds.transpose(x, n), x, n);
+        double most = 0;
+        for (int i = 0; i < square.length; i++) most = Math.max(most, Math.abs(square[i] - (i % (n + 1) == 0 ? 1 : 0)));
+        return most;
+    }
+
     private static double[] product(double[] a, double[] b, int n) {
         double[] out = a.clone();
         Folds.right(out, b, n);

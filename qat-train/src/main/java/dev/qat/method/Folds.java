@@ -167,11 +167,22 @@ final class Folds {
 
     /** T_d's half in the weight; the other is a rotation of down's input. */
     static void down(Merge to, Block b, int size) {
-        double[] w = to.of(b.down.weight), h = Hadamard.sylvester(size);
-        for (int at = 0; at < w.length; at += size) {
-            double[] part = Arrays.copyOfRange(w, at, at + size);
-            right(part, h, size);
-            System.arraycopy(part, 0, w, at, size);
-        }
+        turnBlocks(to.of(b.down.weight), size);
+    }
+
+    /** Every {@code size} neighbours times the Sylvester-Hadamard matrix over √size, by log₂ size rounds of (a, b) → (a + b, a − b). */
+    static void turnBlocks(double[] w, int size) {
+        double norm = 1 / Math.sqrt(size);
+        IntStream.range(0, w.length / size).parallel().forEach(n -> {
+            for (int h = 1; h < size; h *= 2) {
+                for (int i = n * size; i < (n + 1) * size; i++) {
+                    if ((i - n * size & h) != 0) continue;
+                    double a = w[i], b = w[i + h];
+                    w[i] = a + b;
+                    w[i + h] = a - b;
+                }
+            }
+            for (int i = n * size; i < (n + 1) * size; i++) w[i] *= norm;
+        });
     }
 }

@@ -9,14 +9,15 @@ import dev.qat.train.Watch;
 
 /**
  * The first phase of FPTQuant (arXiv 2506.04985): function-preserving transforms T_k, T_v and T_u of every block, optimized without
- * data for the smallest p-norms of the weights and merged, after the residual was turned by a random Hadamard matrix. What follows
- * quantizes the result. The rotation itself is not trained, and the end-to-end phase is not part of it.
+ * data for the smallest p-norms of the weights and merged, after the residual was turned by a random Hadamard matrix (T_r, which
+ * {@link FptQuant} can train); then T_d, Hadamard blocks on down's input. What follows quantizes the result.
  *
  * @param p        the norm; the paper has 4  @param steps of Adam per block; the official 200  @param rate the official 0.01
  * @param residual turns the residual stream first, which needs a head of its own
+ * @param down     turns down's input while the model computes; other engines refuse such a model
  */
-public record FptLocal(double p, int steps, double rate, boolean residual) implements Stage {
-    public static final FptLocal DEFAULTS = new FptLocal(4, 200, 0.01, true);
+public record FptLocal(double p, int steps, double rate, boolean residual, boolean down) implements Stage {
+    public static final FptLocal DEFAULTS = new FptLocal(4, 200, 0.01, true, false);
 
     public FptLocal {
         if (p < 1) throw Fail.usage("p = %s, expected a norm's exponent of at least 1", p);
@@ -29,7 +30,7 @@ public record FptLocal(double p, int steps, double rate, boolean residual) imple
         Model m = run.student();
         if (residual) {
             m.untie();
-            if (!run.planned()) new Rotate(true, false).fold(m, run.recipe().seed());
+            if (!run.planned()) new Rotate(true, false, false).fold(m, run.recipe().seed());
         }
         try (Watch.Job job = run.watch().job("fpt-local", m.blocks().size())) {
             for (Block b : m.blocks()) {
@@ -42,6 +43,7 @@ public record FptLocal(double p, int steps, double rate, boolean residual) imple
                 job.step(b.index + 1, "block %d: norms %.4g -> %.4g".formatted(b.index, losses[0], losses[losses.length - 1]));
             }
         }
+        if (down) Rotate.online(m, run.planned(), false);
         m.keep();
     }
 }

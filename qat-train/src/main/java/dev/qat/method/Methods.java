@@ -15,9 +15,11 @@ public final class Methods {
         entry("awq", Awq.class);
         entry("smoothquant", SmoothQuant.class);
         entry("rotate", Rotate.class);
+        entry("spinquant", SpinQuant.class);
         entry("fpt-local", FptLocal.class);
         entry("fptquant", FptQuant.class);
         entry("kv-balance", KvBalance.class);
+        entry("static", StaticRounding.class);
         entry("gptq", Gptq.class);
         entry("min-max", MinMaxRounding.class);
         entry("block-ap", BlockAp.class);

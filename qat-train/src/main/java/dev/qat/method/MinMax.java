@@ -49,6 +49,11 @@ final class MinMax {
      */
     static MinMax install(Run run, Widths bits, int group, boolean asymmetric, boolean window) {
         run.reset();
+        return add(run, bits, group, asymmetric, window);
+    }
+
+    /** The same after what is in the sites already. */
+    static MinMax add(Run run, Widths bits, int group, boolean asymmetric, boolean window) {
         MinMax all = new MinMax(run, bits, group);
         if (MeanLevels.has(bits.weights())) all.levels = all.levels(run.student().linears());
         else if (bits.quantizesWeights()) for (Linear l : run.student().linears()) all.weights(l, window);

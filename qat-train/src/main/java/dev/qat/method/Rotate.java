@@ -2,20 +2,26 @@ package dev.qat.method;
 
 import dev.qat.model.Block;
 import dev.qat.model.Model;
+import dev.qat.model.ModelConfig;
+import dev.qat.tensor.Fail;
 import dev.qat.train.Run;
 import dev.qat.train.Stage;
 import java.util.Arrays;
 
 /**
- * QuaRot's rotations that can be merged (arXiv 2404.00456): a random Hadamard matrix turns the residual stream, and one the values
- * of every head, so that no channel stands out. Norm gains are folded first and a tied head gets a matrix of its own; what is
- * computed stays, nothing is left to do at inference. The online rotations (queries and keys after rope, the input of down) are
- * not part of it. Where no Hadamard matrix of the size is known the rotation is a random orthogonal one.
+ * QuaRot's rotations (arXiv 2404.00456): a random Hadamard matrix turns the residual stream, and one the values of every head, so
+ * that no channel stands out. Norm gains are folded first and a tied head gets a matrix of its own; what is computed stays. Where no
+ * Hadamard matrix of the size is known the rotation is a random orthogonal one.
  *
- * @param residual turns the residual stream  @param values turns every head's values
+ * <p>These merge. {@code online} adds the two that cannot, without which inputs of down and keys keep their outliers: Hadamard
+ * matrices on down's input and on every head's queries and keys after rope, where the cache is quantized then (in blocks of the
+ * largest power of two that divides the channels; the official ones reach over all of down's input). QuaRot's third, over the heads at o's input, is left out: it
+ * needs a Hadamard matrix of as many rows as there are heads.
+ *
+ * @param residual turns the residual stream  @param values turns every head's values  @param online turns down's input, queries and keys
  */
-public record Rotate(boolean residual, boolean values) implements Stage {
-    public static final Rotate DEFAULTS = new Rotate(true, true);
+public record Rotate(boolean residual, boolean values, boolean online) implements Stage {
+    public static final Rotate DEFAULTS = new Rotate(true, true, false);
 
     @Override
     public void run(Run run) {
@@ -23,7 +29,21 @@ public record Rotate(boolean residual, boolean values) implements Stage {
         Model m = run.student();
         m.untie();
         if (!run.planned()) fold(m, run.recipe().seed());
+        if (online) online(m, run.planned(), true);
         m.keep();
+    }
+
+    /** Turns down's input in blocks, its weight the other way; and queries and keys, where {@code heads}. */
+    static void online(Model m, boolean planned, boolean heads) {
+        int block = Hadamard.block(m.config.F());
+        if (!m.config.online().equals(ModelConfig.Online.NONE)) {
+            throw Fail.usage("this model turns channels on their way already, by an earlier stage or as it was read. Leave online (of fpt-local: down) out of one of the stages, or put original between them.");
+        }
+        m.turn(new ModelConfig.Online(block, heads ? Hadamard.block(m.config.D()) : 0));
+        if (planned) return;
+        Merge to = new Merge(m.memory());
+        for (Block b : m.blocks()) Folds.down(to, b, block);
+        to.store();
     }
 
     void fold(Model m, long seed) {

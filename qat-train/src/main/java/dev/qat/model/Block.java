@@ -23,6 +23,10 @@ public final class Block {
     public final Site gain1Site = new Site(), gain2Site = new Site();
     /** Keys and values right after their products, before rope: where a KV cache is quantized. */
     public final Site keySite = new Site(), valueSite = new Site();
+    /** Queries and keys after rope, as attention reads them. */
+    public final Site turnedQuerySite = new Site(), turnedKeySite = new Site();
+    /** What up makes, before it meets the gate. */
+    public final Site upSite = new Site();
     private final ModelConfig c;
 
     /** A block whose parameters have shapes and no memory yet. */
@@ -42,6 +46,7 @@ public final class Block {
         norm2 = gain(at + "post_attention_layernorm.weight", c.C());
         qNorm = c.qkNorm() ? gain(attn + "q_norm.weight", c.D()) : null;
         kNorm = c.qkNorm() ? gain(attn + "k_norm.weight", c.D()) : null;
+        turn(c.online());
     }
 
     private static Linear linear(String name, long O, long I, boolean bias) {
@@ -59,8 +64,8 @@ public final class Block {
     /** x (N, C) → (N, C) for B sequences of T tokens. */
     public Tensor forward(Tape t, Tensor x, Positions at) {
         Tensor n = Ops.rmsnorm(t, x, gain1Site.through(t, norm1.value()), c.eps(), read(t, q, k, v));
-        Tensor qr = turned(t, headNorm(t, q.forward(t, n, null), qNorm), at);
-        Tensor kr = turned(t, headNorm(t, keySite.through(t, k.forward(t, n, null)), kNorm), at);
+        Tensor qr = turnedQuerySite.through(t, turned(t, headNorm(t, q.forward(t, n, null), qNorm), at));
+        Tensor kr = turnedKeySite.through(t, turned(t, headNorm(t, keySite.through(t, k.forward(t, n, null)), kNorm), at));
         Tensor vr = valueSite.through(t, v.forward(t, n, null));
         Tensor a = o.forward(t, Ops.attention(t, qr, kr, vr, new Heads(at.B(), at.T(), c.H(), c.K(), c.D()), read(t, o)), x);
         return mlp(t, a);
@@ -76,21 +81,21 @@ public final class Block {
     /** One new token for each of B sequences, keys and values kept in a cache.   x (B, C) */
     public Tensor decode(Tape t, Tensor x, Cache cache) {
         Tensor n = Ops.rmsnorm(t, x, gain1Site.through(t, norm1.value()), c.eps());
-        Tensor qr = Ops.rope(t, headNorm(t, q.decode(t, n, null), qNorm), cache.table(), cache.positions());
+        Tensor qr = turnedQuerySite.through(t, Ops.rope(t, headNorm(t, q.decode(t, n, null), qNorm), cache.table(), cache.positions()));
         Tensor keys = keys(t, k.decode(t, n, null), cache), values = values(t, v.decode(t, n, null), cache), out = t.alloc("attention", qr.dims());
         int capacity = (int) cache.keys().get(index).capacity();
         t.backend().attentionCache(out, qr, keys, values, cache.lengths(), new Heads((int) x.rows(), capacity, c.H(), c.K(), c.D()));
         Tensor a = o.decode(t, out, x), m = Ops.rmsnorm(t, a, gain2Site.through(t, norm2.value()), c.eps(), read(t, gate, up));
-        return down.decode(t, Ops.swiglu(t, gate.decode(t, m, null), up.decode(t, m, null), read(t, down)), a);
+        return down.decode(t, Ops.swiglu(t, gate.decode(t, m, null), upSite.through(t, up.decode(t, m, null)), read(t, down)), a);
     }
 
     /** Keeps new keys and gives all as attention reads them.   x (B, K·D) → (B, capacity, K·D) */
     private Tensor keys(Tape t, Tensor x, Cache cache) {
         if (cache.keys().get(index) instanceof Store.Integers store) {
             Tensor all = integers(t, keySite.beforeLast(t, x), store, cache);
-            return Ops.rope(t, headNorm(t, all, kNorm), cache.table(), cache.places());
+            return turnedKeySite.through(t, Ops.rope(t, headNorm(t, all, kNorm), cache.table(), cache.places()));
         }
-        return plain(t, Ops.rope(t, headNorm(t, keySite.through(t, x), kNorm), cache.table(), cache.positions()), cache.keys(), cache);
+        return plain(t, turnedKeySite.through(t, Ops.rope(t, headNorm(t, keySite.through(t, x), kNorm), cache.table(), cache.positions())), cache.keys(), cache);
     }
 
     private Tensor values(Tape t, Tensor x, Cache cache) {
@@ -114,7 +119,7 @@ public final class Block {
 
     private Tensor mlp(Tape t, Tensor a) {
         Tensor m = Ops.rmsnorm(t, a, gain2Site.through(t, norm2.value()), c.eps(), read(t, gate, up));
-        return down.forward(t, Ops.swiglu(t, gate.forward(t, m, null), up.forward(t, m, null), read(t, down)), a);
+        return down.forward(t, Ops.swiglu(t, gate.forward(t, m, null), upSite.through(t, up.forward(t, m, null)), read(t, down)), a);
     }
 
     /** The type in which linears read their input: as their product does, unless a function stands before one. */
@@ -159,13 +164,27 @@ public final class Block {
         return linears().stream().allMatch(l -> l.weight.resident());
     }
 
-    /** Takes every function out of every site. */
+    /** Where keys are quantized: after rope where they are turned there, else before it. */
+    public Site storedKeySite() {
+        return turnedKeySite.standing() ? turnedKeySite : keySite;
+    }
+
+    /** Puts the rotations that stay in the forward pass where they belong, in place of those that were there. */
+    void turn(ModelConfig.Online online) {
+        for (Site s : List.of(turnedQuerySite, turnedKeySite, down.inputSite)) s.empty();
+        if (online.down() > 0) down.inputSite.stand((t, x) -> Ops.hadamard(t, x, online.down()));
+        if (online.heads() == 0) return;
+        turnedQuerySite.stand((t, x) -> Ops.hadamard(t, x, online.heads()));
+        turnedKeySite.stand((t, x) -> Ops.hadamard(t, x, online.heads()));
+    }
+
+    /** Takes what methods put there out of every site. */
     public void clearSites() {
         for (Linear l : linears()) {
             l.weightSite.clear();
             l.inputSite.clear();
             l.biasSite.clear();
         }
-        for (Site s : List.of(gain1Site, gain2Site, keySite, valueSite)) s.clear();
+        for (Site s : List.of(gain1Site, gain2Site, keySite, valueSite, turnedQuerySite, turnedKeySite, upSite)) s.clear();
     }
 }

@@ -40,12 +40,15 @@ public final class Model {
         void read(Memory memory, Param p);
     }
 
-    /** Only {@link #untie} changes it, and the head. */
+    /** Only {@link #untie} changes it, and the head; and {@link #turn}. {@code read}: as it was read. */
     public ModelConfig config;
+    private final ModelConfig read;
     public final Param embedding;   // (V, C)
     public final Param norm;        // (C)
     /** (V, C); the embedding itself where the two are tied. */
     public Param head;
+    /** The embeddings of tokens; and the normed hidden states that the head reads. */
+    public final Site embedSite = new Site(), hiddenSite = new Site();
     private final List<Block> blocks = new ArrayList<>();
     private final Memory memory;
     private final Source origin;
@@ -68,6 +71,7 @@ public final class Model {
 
     private Model(ModelConfig config, Memory memory, Source source, DType frozen, Tensor sharedRope) {
         this.config = config;
+        this.read = config;
         this.memory = memory;
         this.origin = source;
         this.source = source;
@@ -76,12 +80,8 @@ public final class Model {
         head = config.tied() ? embedding : Block.absent("lm_head.weight", Kind.HEAD, config.V(), config.C());
         norm = Block.absent("model.norm.weight", Kind.GAIN, config.C());
         for (int i = 0; i < config.layers(); i++) blocks.add(new Block(config, i));
-        if (sharedRope != null) {
-            rope = sharedRope;
-            return;
-        }
-        rope = memory.tensor("rope", 2, config.context(), config.D() / 2);
-        memory.set(rope, Rope.table(config.rope(), config.context(), config.D()));
+        rope = sharedRope != null ? sharedRope : memory.tensor("rope", 2, config.context(), config.D() / 2);
+        if (sharedRope == null) memory.set(rope, Rope.table(config.rope(), config.context(), config.D()));
     }
 
     /** A model whose blocks come from {@code source} when they are wanted; {@code frozen} is the type of what only computes. */
@@ -247,6 +247,12 @@ public final class Model {
         config = config.tied(false);
     }
 
+    /** Turns channels in the forward pass from here on; what reads them must hold the inverse. */
+    public void turn(ModelConfig.Online online) {
+        config = config.online(online);
+        for (Block b : blocks) b.turn(online);
+    }
+
     /** From here on the masters in memory, which a stage has changed, are the model: nothing is read again, nothing dropped. */
     public void keep() {
         source = null;
@@ -256,7 +262,15 @@ public final class Model {
     public void restore() {
         Fail.unless(origin != null, "there is nothing to read the model from again");
         source = origin;
-        for (Block b : blocks) forget(b);
+        config = read;
+        if (head != embedding && read.tied()) {
+            memory.free(head.value().address);
+            head = embedding;
+        }
+        for (Block b : blocks) {
+            b.turn(read.online());
+            forget(b);
+        }
         if (!shared) for (Param p : ends()) source.read(memory, p);
         masters();
     }
@@ -325,6 +339,13 @@ public final class Model {
         return all;
     }
 
+    /** Takes what methods put there out of every site. */
+    public void clearSites() {
+        embedSite.clear();
+        hiddenSite.clear();
+        blocks.forEach(Block::clearSites);
+    }
+
     /** Stops every parameter from training. */
     public void freeze() {
         for (Param p : params()) {
@@ -349,7 +370,7 @@ public final class Model {
 
     /** ids I32 (N) → (N, C), the input of block 0. */
     public Tensor embed(Tape t, Tensor ids) {
-        return Ops.embed(t, ids, embedding.value());
+        return embedSite.through(t, Ops.embed(t, ids, embedding.value()));
     }
 
     /** The last hidden states, which the head turns into logits.   ids I32 (B·T) → (B·T, C) */
@@ -368,7 +389,7 @@ public final class Model {
 
     /** The final norm. */
     public Tensor normed(Tape t, Tensor x) {
-        return Ops.rmsnorm(t, x, norm.value(), config.eps());
+        return hiddenSite.through(t, Ops.rmsnorm(t, x, norm.value(), config.eps()));
     }
 
     /** A host copy of a parameter's values, fp32. */

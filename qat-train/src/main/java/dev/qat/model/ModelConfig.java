@@ -1,6 +1,7 @@
 package dev.qat.model;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.qat.tensor.Fail;
 import java.util.Map;
 import java.util.Set;
@@ -11,13 +12,54 @@ import java.util.Set;
  * @param C hidden size  @param F MLP hidden size  @param H query heads  @param K key/value heads  @param D head size  @param V vocabulary
  */
 public record ModelConfig(String type, int V, int C, int F, int layers, int H, int K, int D, float eps, RopeScaling rope, int context,
-                          boolean tied, boolean qkvBias, boolean outBias, boolean mlpBias, boolean qkNorm) {
+                          boolean tied, boolean qkvBias, boolean outBias, boolean mlpBias, boolean qkNorm, Online online) {
     /**
      * Rotary angles θ^(−2i/D), changed by a model's scaling.
      *
      * @param kind default, linear (angles / factor), or llama3 (only the long wavelengths are divided, smoothly)
      */
     public record RopeScaling(double theta, String kind, double factor, double low, double high, double original) {}
+
+    /**
+     * Hadamard rotations that stay in the forward pass, since they cannot be merged; config.json names them under "qat_online", and
+     * its model_type ends in "-online", so that an engine which knows nothing of them refuses the model.
+     *
+     * @param down  neighbouring channels of down_proj's input that are turned together, whose inverse is in its weight; 0 for none
+     * @param heads the same of every head's queries and keys after rope
+     */
+    public record Online(int down, int heads) {
+        public static final Online NONE = new Online(0, 0);
+        /** What the type of a model with such rotations ends in. */
+        private static final String SUFFIX = "-online";
+
+        private static Online of(JsonNode c, int F, int D, String origin) {
+            JsonNode o = c.path("qat_online");
+            int down = o.path("down").asInt(0), heads = o.path("heads").asInt(0);
+            if (!fits(down, F) || !fits(heads, D)) {
+                throw Fail.data("%s: qat_online turns %d of %d channels and %d of a head's %d together, expected powers of two that divide them", origin, down, F, heads, D);
+            }
+            return new Online(down, heads);
+        }
+
+        private static boolean fits(int size, int channels) {
+            return size == 0 || size > 0 && Integer.bitCount(size) == 1 && channels % size == 0;
+        }
+
+        /** Says it in a config.json. */
+        public void write(ObjectNode json) {
+            String type = json.path("model_type").asText();
+            if (type.endsWith(SUFFIX)) type = type.substring(0, type.length() - SUFFIX.length());
+            json.remove("qat_online");
+            json.put("model_type", equals(NONE) ? type : type + SUFFIX);
+            if (!equals(NONE)) json.putObject("qat_online").put("down", down).put("heads", heads);
+        }
+    }
+
+    /** A model without rotations of its own. */
+    public ModelConfig(String type, int V, int C, int F, int layers, int H, int K, int D, float eps, RopeScaling rope, int context,
+                       boolean tied, boolean qkvBias, boolean outBias, boolean mlpBias, boolean qkNorm) {
+        this(type, V, C, F, layers, H, K, D, eps, rope, context, tied, qkvBias, outBias, mlpBias, qkNorm, Online.NONE);
+    }
 
     private static final Set<String> TYPES = Set.of("llama", "mistral", "qwen2", "qwen3", "smollm");
     /** Keys whose presence with another value would change what the model computes, and the only value supported. */
@@ -26,7 +68,9 @@ public record ModelConfig(String type, int V, int C, int F, int layers, int H, i
 
     /** Reads a config.json; what this engine cannot compute is refused with the key that says so. */
     public static ModelConfig of(JsonNode c, String origin) {
-        String type = c.path("model_type").asText("");
+        String named = c.path("model_type").asText("");
+        boolean online = c.hasNonNull("qat_online") && named.endsWith(Online.SUFFIX);
+        String type = online ? named.substring(0, named.length() - Online.SUFFIX.length()) : named;
         if (!TYPES.contains(type)) {
             throw Fail.data("%s: model_type is '%s', expected one of %s. Other architectures are not supported yet.", origin, type, TYPES.stream().sorted().toList());
         }
@@ -52,9 +96,11 @@ public record ModelConfig(String type, int V, int C, int F, int layers, int H, i
             throw Fail.data("%s: sliding_window = %d is not supported. Set it to null if sequences stay shorter than that.", origin, c.get("sliding_window").asInt());
         }
         boolean qwen2 = type.equals("qwen2"), attentionBias = c.path("attention_bias").asBoolean(false);
-        return new ModelConfig(type, whole(c, "vocab_size", origin), C, whole(c, "intermediate_size", origin), whole(c, "num_hidden_layers", origin),
+        int F = whole(c, "intermediate_size", origin);
+        return new ModelConfig(type, whole(c, "vocab_size", origin), C, F, whole(c, "num_hidden_layers", origin),
                 H, K, D, (float) c.path("rms_norm_eps").asDouble(1e-6), rope(c, origin), context, c.path("tie_word_embeddings").asBoolean(false),
-                qwen2 || attentionBias, attentionBias && !qwen2, c.path("mlp_bias").asBoolean(false), type.equals("qwen3"));
+                qwen2 || attentionBias, attentionBias && !qwen2, c.path("mlp_bias").asBoolean(false), type.equals("qwen3"),
+                online ? Online.of(c, F, D, origin) : Online.NONE);
     }
 
     private static void refuseOther(JsonNode c, String key, String value, String origin) {
@@ -86,7 +132,12 @@ public record ModelConfig(String type, int V, int C, int F, int layers, int H, i
 
     /** The same with head and embedding one matrix, or two. */
     public ModelConfig tied(boolean tied) {
-        return new ModelConfig(type, V, C, F, layers, H, K, D, eps, rope, context, tied, qkvBias, outBias, mlpBias, qkNorm);
+        return new ModelConfig(type, V, C, F, layers, H, K, D, eps, rope, context, tied, qkvBias, outBias, mlpBias, qkNorm, online);
+    }
+
+    /** The same with these rotations in its forward pass. */
+    public ModelConfig online(Online online) {
+        return new ModelConfig(type, V, C, F, layers, H, K, D, eps, rope, context, tied, qkvBias, outBias, mlpBias, qkNorm, online);
     }
 
     /** Parameters of one block's seven linears. */

@@ -37,6 +37,8 @@ public final class Site {
 
     private final List<Function> functions = new ArrayList<>();
     private int brief;
+    /** How many of the first functions belong to the model itself. */
+    private int standing;
 
     /** Adds a function after those already there. */
     public void add(Function f) {
@@ -49,9 +51,26 @@ public final class Site {
         brief++;
     }
 
+    /** Adds a function that is part of the model: it comes before what methods put there, and stays when that is cleared. */
+    void stand(Function f) {
+        functions.add(standing++, f);
+    }
+
+    /** Whether a function of the model itself is here. */
+    public boolean standing() {
+        return standing > 0;
+    }
+
+    /** Takes out what methods put there. */
     public void clear() {
-        functions.clear();
+        functions.subList(standing, functions.size()).clear();
         brief = 0;
+    }
+
+    /** Takes everything out. */
+    void empty() {
+        standing = 0;
+        clear();
     }
 
     /** Whether what comes out need not be kept. */

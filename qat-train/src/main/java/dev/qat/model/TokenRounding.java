@@ -39,11 +39,11 @@ public record TokenRounding(int inputs, int cache, boolean symmetric, boolean wi
     /** What a model's sites do; empty where they round nothing by the token, or not everywhere alike. */
     static Optional<TokenRounding> of(Model m) {
         Block first = m.blocks().getFirst();
-        RowGrid inputs = first.q.inputSite.rows(), cache = first.keySite.rows();
+        RowGrid inputs = first.q.inputSite.rows(), cache = first.storedKeySite().rows();
         if (inputs == null && cache == null) return Optional.empty();
         for (Block b : m.blocks()) {
             for (Linear l : b.linears()) if (!java.util.Objects.equals(l.inputSite.rows(), inputs)) return Optional.empty();
-            for (Site s : List.of(b.keySite, b.valueSite)) if (!java.util.Objects.equals(s.rows(), cache)) return Optional.empty();
+            for (Site s : List.of(b.storedKeySite(), b.valueSite)) if (!java.util.Objects.equals(s.rows(), cache)) return Optional.empty();
         }
         RowGrid one = inputs != null ? inputs : cache;
         return Optional.of(new TokenRounding(inputs == null ? OFF : inputs.bits(), cache == null ? OFF : cache.bits(), one.symmetric(), one.window()));
@@ -69,7 +69,7 @@ public record TokenRounding(int inputs, int cache, boolean symmetric, boolean wi
                     for (Linear l : readers) l.inputSite.add(once);
                 }
             }
-            if (cache != OFF) for (Site s : List.of(b.keySite, b.valueSite)) s.add(new Site.Rows(new RowGrid(cache, symmetric, window)));
+            if (cache != OFF) for (Site s : List.of(b.storedKeySite(), b.valueSite)) s.add(new Site.Rows(new RowGrid(cache, symmetric, window)));
         }
     }
 }

@@ -61,6 +61,13 @@ public final class EndToEnd {
         void step(long step, long total);
     }
 
+    /** What a method does after a step with the gradients it left, such as to turn a matrix that must stay orthogonal. */
+    @FunctionalInterface
+    public interface After {
+        /** @param factor of the peak rate at this step */
+        void step(double factor);
+    }
+
     private static final int CHUNK = 512;
 
     private final Run run;
@@ -70,6 +77,7 @@ public final class EndToEnd {
     private final int size;
     private final Tensor ids, targets, loss;
     private final Positions at;
+    private After after;
 
     private EndToEnd(Run run, Config c) {
         this.run = run;
@@ -94,7 +102,12 @@ public final class EndToEnd {
     }
 
     public static void train(Run run, String stage, List<AdamW.Group> groups, Config c, Before before) {
+        train(run, stage, groups, c, before, _ -> {});
+    }
+
+    public static void train(Run run, String stage, List<AdamW.Group> groups, Config c, Before before, After after) {
         EndToEnd e = new EndToEnd(run, c);
+        e.after = after;
         try (AdamW adam = new AdamW(run.backend(), groups, c.adam)) {
             if (c.guard > 0) e.guarded(stage, adam, before);
             else e.train(stage, adam, before);
@@ -129,7 +142,7 @@ public final class EndToEnd {
         try (Step step = new Step(run.backend(), owner, true, c.recompute && c.stow, t -> body(t, adam));
              Step update = c.parts == 1 ? null : new Step(run.backend(), "update of " + stage, false, t -> adam.update(t.backend()));
              Watch.Job job = run.watch().job(stage, total)) {
-            Trainer trainer = new Trainer(run, new Trainer.Name(stage, -1), c.schedule, c.rate, adam).inParts(c.parts, update);
+            Trainer trainer = new Trainer(run, new Trainer.Name(stage, -1), c.schedule, c.rate, adam).inParts(c.parts, update).after(after);
             trainer.loop(job, 0, total, feed(total, perEpoch, before), step, loss, 1, (long) c.batch * windows.length());
         }
     }

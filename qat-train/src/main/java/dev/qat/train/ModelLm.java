@@ -154,7 +154,7 @@ public final class ModelLm implements CausalLm {
         private void body(Tape t) {
             Tensor x = model.embed(t, ids);
             for (Block b : model.blocks()) x = t.segment(x, false, in -> b.decode(t, in, cache));
-            Tensor h = Ops.rmsnorm(t, x, model.norm.value(), model.config.eps());
+            Tensor h = model.normed(t, x);
             Tensor logits = Ops.linear(t, h, model.head.value(), null, null);
             t.backend().sample(next, logits, keys, how);
             t.backend().sample(best, logits, keys, Sampling.GREEDY);

@@ -43,7 +43,7 @@ public final class Planner {
                 run.perform(stage);
                 judge.judge(false);
             }
-            Target.of(recipe.target()).check(run.packed().values(), source, config);
+            Target.of(recipe.target()).check(run.packed().values(), source, student.config);
             memory.hostPeak().forEach(plan::host);
             files(plan, recipe, run, config);
             plan.done(memory.peakSlabs(), memory.peak(), config.parameters());

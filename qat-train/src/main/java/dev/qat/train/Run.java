@@ -173,7 +173,7 @@ public final class Run {
 
     /** Forgets all codes: the sites are empty and the weights are the masters again; those that codes had replaced come from the source. */
     public void reset() {
-        student.blocks().forEach(b -> b.clearSites());
+        student.clearSites();
         forget();
     }
 

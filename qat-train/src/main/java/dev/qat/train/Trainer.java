@@ -19,6 +19,7 @@ final class Trainer {
     private final double rate;
     private final AdamW adam;
     private long fed, chains;
+    private EndToEnd.After after = _ -> {};
     /** How many runs of the step make one batch, and what ends it; null where the step does so itself. */
     private int parts = 1;
     private Step end;
@@ -38,6 +39,12 @@ final class Trainer {
     Trainer fed(long bytes, long standing) {
         fed = bytes;
         chains = standing;
+        return this;
+    }
+
+    /** Does this after every step whose numbers are sound. */
+    Trainer after(EndToEnd.After after) {
+        this.after = after;
         return this;
     }
 
@@ -96,6 +103,7 @@ final class Trainer {
                 }
                 if (!checked) adam.checkAllReached(step.tape());
                 checked = true;
+                after.step(rate);
                 if (i == 0) first = value;
                 last = value;
                 double seconds = (System.nanoTime() - begun) * 1e-9;

@@ -96,19 +96,15 @@ final class SweepTest {
                 rows:
                   - name: chain
                     lines: [RTN, '', AWQ]
-                    set: ['stages=[{method: rtn}, {method: gptq}, {method: awq}]']
-                  - {name: smooth, set: ['stages=[{method: smoothquant}, {method: rtn}]']}
+                    set: ['stages=[{method: rtn, bits: 2, group: 12}, {method: gptq, bits: 2, group: 12}, {method: awq, bits: 2, group: 12}]']
+                  - {name: smooth, set: ['stages=[{method: smoothquant}, {method: rtn, bits: 2, group: 12}]']}
                 columns:
-                  - {name: W3, set: [data.windows=8, data.draw=true, stages.0.bits=3, stages.0.group=12]}
+                  - {name: W3, set: [data.windows=8, data.draw=true, stages.*.bits=3]}
                 """.formatted(temp));
-        String rows = Files.readString(sweep);
-        Files.writeString(sweep, rows.replace("stages.0.bits=3, stages.0.group=12", "stages.*.bits=3"));
-        assertEquals(Fail.USAGE, Main.run("sweep", sweep.toString()), "smoothquant has no bits, and is not passed over");
-        Files.writeString(sweep, rows.replace("  - {name: smooth, set: ['stages=[{method: smoothquant}, {method: rtn}]']}\n", "").replace("stages.0.bits=3, stages.0.group=12", "stages.*.bits=3, stages.*.group=12"));
         assertEquals(0, Main.run("sweep", sweep.toString()));
         List<String> table = Files.readAllLines(temp.resolve("lines/table.md"));
-        assertEquals(4, table.size(), table::toString);
-        assertTrue(table.get(2).matches("\\| RTN \\| \\d+\\.\\d{3} .*") && table.get(3).startsWith("| AWQ |"), table::toString);
+        assertEquals(5, table.size(), table::toString);
+        assertTrue(table.get(2).matches("\\| RTN \\| \\d+\\.\\d{3} .*") && table.get(3).startsWith("| AWQ |") && table.get(4).startsWith("| smooth |"), table::toString);
         String recipe = Files.readString(temp.resolve("lines/chain-W3-1/recipe.yaml"));
         assertEquals(3, recipe.split("bits: 3", -1).length - 1, recipe);
         assertNotEquals(windows("chain-W3-1"), windows("chain-W3-2"), "a seed draws other windows");

@@ -35,12 +35,14 @@ final class CudaMethodsTest {
             case "awq" -> List.of(new Awq(3, 12, false, 4, Part.ALL));
             case "kv-balance" -> List.of(new KvBalance(4, 16, 4, Part.ALL), new MinMaxRounding("32-32-4", -1, true));
             case "smoothquant" -> List.of(new SmoothQuant(0.5, 4, Part.ALL), new MinMaxRounding("4-8-4", -1, false));
-            default -> List.of(new FptLocal(4, 10, 0.01, true), new FptQuant("4-8-4", 3, 4, 2, 1e-3, 0.05, true, Part.ALL, false, false));
+            case "spinquant" -> List.of(new SpinQuant("4-8-8", true, 3, 2, 0.1, dev.qat.train.EndToEnd.Loss.CROSS_ENTROPY, Part.ALL, false, false), new StaticRounding("4-8-8", 3, 4, Part.ALL));
+            case "turned" -> List.of(new FptLocal(4, 10, 0.01, true, true), new FptQuant("4-8-8", 3, 3, 2, 1e-3, 0.05, true, 0.05, 0, Part.ALL, false, false));
+            default -> List.of(new FptLocal(4, 10, 0.01, true, false), new FptQuant("4-8-4", 3, 4, 2, 1e-3, 0.05, true, 0, 0, Part.ALL, false, false));
         };
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"teq, gptq", "teq by block", "awq", "smoothquant", "kv-balance", "fptquant"})
+    @ValueSource(strings = {"teq, gptq", "teq by block", "awq", "smoothquant", "kv-balance", "fptquant", "spinquant", "turned"})
     void theSameTableOnCudaAsOnTheCpu(String name) {
         List<Runner.Row> cpu, fp32, bf16;
         Path model;

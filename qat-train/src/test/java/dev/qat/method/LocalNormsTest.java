@@ -81,7 +81,7 @@ final class LocalNormsTest {
             Model m = Tiny.model(be, text, 5);
             float[] before = new Probe(be, m).logits(IDS);
             m.untie();
-            new Rotate(true, true).fold(m, 3);
+            new Rotate(true, true, false).fold(m, 3);
             assertEquals(0, off(before, new Probe(be, m).logits(IDS)), 1e-4, "turned");
             for (Block b : m.blocks()) {
                 Merge weights = new Merge(be.memory());
@@ -108,7 +108,7 @@ final class LocalNormsTest {
             Path model = Loud.write(temp, be, Tiny.LLAMA, 10);
             Stage rounding = new MinMaxRounding("4-4-4", -1, false);
             double plain = Loud.run(temp, be, model, List.of(rounding)).getLast().kl();
-            for (Stage s : List.of(new SmoothQuant(0.5, 8, dev.qat.train.Part.ALL), Rotate.DEFAULTS, new FptLocal(4, 50, 0.01, true))) {
+            for (Stage s : List.of(new SmoothQuant(0.5, 8, dev.qat.train.Part.ALL), Rotate.DEFAULTS, new FptLocal(4, 50, 0.01, true, false))) {
                 double after = Loud.run(temp, be, model, List.of(s, rounding)).getLast().kl();
                 System.out.printf("%s, then 4-4-4: KL %.4f, without it %.4f%n", s, after, plain);
                 assertTrue(after < plain, s + ": KL " + after + ", without it " + plain);

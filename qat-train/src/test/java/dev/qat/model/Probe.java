@@ -78,7 +78,7 @@ public final class Probe {
     }
 
     /** {@code count} tokens after the prompt, each the likeliest, through {@link ModelLm#decoder}. */
-    int[] greedy(int[] prompt, int count) {
+    public int[] greedy(int[] prompt, int count) {
         int[] said = new int[count], next = new int[1];
         try (CausalLm lm = new ModelLm(model, backend); CausalLm.Decoder decoder = lm.decoder(1, prompt.length + count, Sampling.GREEDY)) {
             for (int i = 0; i < prompt.length; i++) decoder.step(new int[] {prompt[i]}, i, new int[] {0}, next);

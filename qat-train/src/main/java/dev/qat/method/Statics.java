@@ -1,0 +1,167 @@
+package dev.qat.method;
+
+import dev.qat.data.Windows;
+import dev.qat.model.Block;
+import dev.qat.model.Linear;
+import dev.qat.model.Slab;
+import dev.qat.ops.Grid;
+import dev.qat.ops.Ops;
+import dev.qat.tensor.Memory;
+import dev.qat.tensor.Param;
+import dev.qat.tensor.Param.Kind;
+import dev.qat.tensor.Tensor;
+import dev.qat.train.AdamW;
+import dev.qat.train.Chain;
+import dev.qat.train.Part;
+import dev.qat.train.Run;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.function.BiConsumer;
+import java.util.stream.IntStream;
+
+/**
+ * Static quantizers of a whole model: one symmetric step per row of every weight, and one for all of a linear's input, of the keys
+ * that are stored and of the values. Ranges start by a p-norm search and may train ({@link Ops#lsq}).
+ */
+final class Statics {
+    /** A static quantizer and its step; a linear's weight and its steps, one per row. */
+    private record Ranged(StaticSite site, Param step) {}
+
+    private record Weighted(Linear linear, Param step) {}
+
+    private final Run run;
+    private final Widths bits;
+    private final double p;
+    private final List<Ranged> ranged = new ArrayList<>();
+    private final List<Weighted> weighted = new ArrayList<>();
+
+    /** Quantizers with no range yet.  @param p of the search for ranges */
+    Statics(Run run, String widths, double p) {
+        this.run = run;
+        this.bits = Widths.of(widths);
+        this.p = p;
+        Slab.of(run.backend().memory(), "ranges", slab -> {
+            ranged.clear();
+            weighted.clear();
+            for (Block b : run.student().blocks()) {
+                String at = "block " + b.index + " ";
+                for (StaticSite s : sites(b)) ranged.add(new Ranged(s, slab.param(at + s.name() + " step", Kind.SCALE, 1)));
+                for (Linear l : b.linears()) weighted.add(new Weighted(l, slab.param(l.name + ".step", Kind.SCALE, l.outputs())));
+            }
+            return slab;
+        });
+    }
+
+    private List<StaticSite> sites(Block b) {
+        List<StaticSite> all = new ArrayList<>();
+        int a = bits.activations(), kv = bits.cache();
+        if (a != Widths.OFF) {
+            all.add(new StaticSite("qkv input", List.of(b.q.inputSite, b.k.inputSite, b.v.inputSite), a, b.q.inputs()));
+            all.add(new StaticSite("o input", List.of(b.o.inputSite), a, b.o.inputs()));
+            all.add(new StaticSite("gate, up input", List.of(b.gate.inputSite, b.up.inputSite), a, b.gate.inputs()));
+            all.add(new StaticSite("down input", List.of(b.down.inputSite), a, b.down.inputs()));
+        }
+        if (kv != Widths.OFF) {
+            all.add(new StaticSite("keys", List.of(b.storedKeySite()), kv, b.k.outputs()));
+            all.add(new StaticSite("values", List.of(b.valueSite), kv, b.v.outputs()));
+        }
+        return all;
+    }
+
+    /** Sets every range: of the weights as they are, and of what the model sends past the sites for the first windows. */
+    void calibrate(int batch, Part windows) {
+        Memory memory = run.backend().memory();
+        for (Weighted w : weighted) if (!run.planned()) memory.set(w.step.value(), rows(memory, w.linear));
+        Windows all = run.windows(windows);
+        Windows few = new Windows(all.ids(), Arrays.copyOf(all.starts(), Math.min(batch, all.count())), all.length());
+        try (Chain chain = Chain.open(run, "ranges", few, few.count())) {
+            List<Tensor> seen = new ArrayList<>();
+            for (Ranged r : ranged) {
+                Tensor copy = memory.tensor("values seen", chain.x.rows(), r.site.channels());
+                seen.add(copy);
+                r.site.sites().getFirst().add((t, x) -> {
+                    t.backend().copy(copy, x);
+                    return x;
+                });
+            }
+            for (Block b : run.student().blocks()) chain.advance(b);
+            IntStream.range(0, ranged.size()).filter(_ -> !run.planned()).parallel().forEach(i -> {
+                float[] x = memory.floats(seen.get(i));
+                memory.set(ranged.get(i).step.value(), StaticRange.step(x, 0, x.length, ranged.get(i).site.bits(), p));
+            });
+            seen.forEach(t -> memory.free(t.address));
+            chain.free();
+        }
+        run.reset();
+    }
+
+    private float[] rows(Memory memory, Linear l) {
+        float[] w = memory.floats(l.weight.value()), step = new float[Math.toIntExact(l.outputs())];
+        int I = Math.toIntExact(l.inputs());
+        IntStream.range(0, step.length).parallel().forEach(o -> step[o] = StaticRange.step(w, o * I, I, bits.weights(), p));
+        return step;
+    }
+
+    /** Puts the quantizers after what is in the sites already. */
+    void install() {
+        activations();
+        for (Weighted w : weighted) {
+            Grid grid = grid(w.linear);
+            w.linear.weightSite.add((t, x) -> Ops.lsq(t, x, w.step.value(), grid));
+        }
+    }
+
+    private void activations() {
+        for (Ranged r : ranged) r.site.install(r.step);
+    }
+
+    private Grid grid(Linear l) {
+        return new Grid(bits.weights(), Math.toIntExact(l.inputs()));
+    }
+
+    /** Every range at the rate times where it starts, since steps of different tensors differ by orders. */
+    List<AdamW.Group> groups(double rate) {
+        List<AdamW.Group> groups = new ArrayList<>();
+        for (Ranged r : ranged) groups.add(relative(r.step, rate));
+        for (Weighted w : weighted) groups.add(relative(w.step, rate));
+        return groups;
+    }
+
+    private AdamW.Group relative(Param step, double rate) {
+        float[] s = run.planned() ? new float[] {1} : run.backend().memory().floats(step.value());
+        double mean = 0;
+        for (float v : s) mean += v / s.length;
+        return new AdamW.Group(List.of(step), rate * mean, 0);
+    }
+
+    /**
+     * Turns the weights to codes, which stay in use, and leaves the static quantizers in their sites; the model is its own source.
+     *
+     * @param merge what else is written into the weights, not yet stored  @param rows changes the steps of a linear's rows (O) that training saw before a scale
+     */
+    void freeze(Merge merge, BiConsumer<Linear, float[]> rows) {
+        run.reset();
+        List<Linear> linears = weighted.stream().map(Weighted::linear).toList();
+        List<Solved> solved = new ArrayList<>();
+        if (!run.planned()) {
+            for (Weighted w : weighted) solved.add(codes(merge, rows, w));
+            merge.store();
+        }
+        run.student().keep();
+        activations();
+        GroupAffine.use(run, linears, bits.weights(), -1, solved);
+    }
+
+    private Solved codes(Merge merge, BiConsumer<Linear, float[]> rows, Weighted w) {
+        double[] values = merge.of(w.linear.weight);
+        float[] step = run.backend().memory().floats(w.step.value());
+        rows.accept(w.linear, step);
+        int I = Math.toIntExact(w.linear.inputs()), low = grid(w.linear).lowest(), high = grid(w.linear).highest();
+        Solved out = Solved.empty(step.length, I, I);
+        for (int i = 0; i < values.length; i++) out.values()[i] = (float) Math.clamp(Math.rint(values[i] / step[i / I]), low, high) * step[i / I];
+        System.arraycopy(step, 0, out.step(), 0, step.length);
+        Arrays.fill(out.zero(), -low);
+        return out;
+    }
+}

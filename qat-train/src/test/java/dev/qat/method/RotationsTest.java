@@ -1,0 +1,307 @@
+package dev.qat.method;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.qat.cpu.CpuBackend;
+import dev.qat.model.Model;
+import dev.qat.model.ModelConfig;
+import dev.qat.model.Positions;
+import dev.qat.model.Probe;
+import dev.qat.model.Tiny;
+import dev.qat.ops.Backend;
+import dev.qat.ops.Ops;
+import dev.qat.ops.Philox;
+import dev.qat.tensor.DType;
+import dev.qat.tensor.Fail;
+import dev.qat.tensor.Param;
+import dev.qat.tensor.Tensor;
+import dev.qat.train.AdamW;
+import dev.qat.train.EndToEnd;
+import dev.qat.train.Part;
+import dev.qat.train.Run;
+import dev.qat.train.Runner;
+import dev.qat.train.Stage;
+import dev.qat.train.Step;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** Rotations that train, and those that stay in the forward pass. */
+final class RotationsTest {
+    private static final int[] IDS = {1, 7, 30, 2, 39, 7, 0, 11, 18, 5};
+
+    @TempDir
+    Path temp;
+
+    private static String named(String config) {
+        return switch (config) {
+            case "llama" -> Tiny.LLAMA;
+            case "biased" -> Tiny.LLAMA_BIASED;
+            case "qwen2" -> Tiny.QWEN2;
+            default -> Tiny.QWEN3;
+        };
+    }
+
+    private static double off(float[] a, float[] b) {
+        double most = 0;
+        for (int i = 0; i < a.length; i++) most = Math.max(most, Math.abs(a[i] - b[i]));
+        return most;
+    }
+
+    // ---- Cayley's steps ----------------------------------------------------------------------------------------------
+
+    @Test
+    void workedSteps() {
+        double[] one = {1, 0, 0, 1}, g = {1, 2, 3, 5};
+        assertArrayEquals(new double[] {0.99875078, 0.04996877, -0.04996877, 0.99875078}, Cayley.step(one, g, 0.1, 2), 1e-7);
+        assertArrayEquals(new double[] {0.7534247, 0.6575342, -0.6575342, 0.7534247}, Cayley.step(one, g, 1.5, 2), 1e-7);
+    }
+
+    /** However large the gradient, rows stay orthonormal; and a small step goes down. */
+    @Test
+    void stepsStayOrthogonalAndGoDown() {
+        int n = 12;
+        double[] x = Hadamard.random(n, 5, 1), target = Hadamard.random(n, 5, 2);
+        double first = -trace(x, target);
+        for (int i = 0; i < 300; i++) {
+            double[] g = target.clone();
+            for (int k = 0; k < g.length; k++) g[k] = -g[k];   // of −Σ X · target
+            x = Cayley.step(x, g, 0.1, n);
+            for (int k = 0; k < x.length; k++) x[k] = (float) x[k];
+        }
+        assertTrue(Cayley.error(x, n) < 1e-6, "off by " + Cayley.error(x, n));
+        assertTrue(-trace(x, target) < first - 5, first + " -> " + -trace(x, target));
+    }
+
+    private static double trace(double[] a, double[] b) {
+        double sum = 0;
+        for (int i = 0; i < a.length; i++) sum += a[i] * b[i];
+        return sum;
+    }
+
+    // ---- rotations that train ----------------------------------------------------------------------------------------
+
+    /** Stands in for a stage: what the rotations do in the sites, what their gradient is, what merging makes of them. */
+    private static final class Look extends RuntimeException {
+        private static final long serialVersionUID = 1;
+    }
+
+    private interface Looking {
+        void at(Run run, Turns turns);
+    }
+
+    private record Looker(Looking looking) implements Stage {
+        @Override
+        public void run(Run run) {
+            if (run.planned()) return;
+            Model m = run.student();
+            m.untie();
+            Merge to = new Merge(m.memory());
+            Folds.gains(to, m);
+            to.store();
+            try (Turns turns = new Turns(run, 0.1, true)) {
+                turns.install();
+                looking.at(run, turns);
+            }
+            throw new Look();
+        }
+    }
+
+    private void look(String config, Looking looking) {
+        try (Backend be = new CpuBackend(1)) {
+            Path model = Loud.write(temp, be, named(config), 1);
+            assertThrows(Look.class, () -> Loud.run(temp, be, model, List.of(new Looker(looking))));
+        }
+    }
+
+    private static void randomize(Run run, Turns turns) {
+        int key = 0;
+        for (Param p : turns.params()) {
+            double[] q = Hadamard.random(Math.toIntExact(p.value().rows()), 7, key++);
+            float[] f = new float[q.length];
+            for (int i = 0; i < f.length; i++) f[i] = (float) q[i];
+            run.backend().memory().set(p.value(), f);
+        }
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"llama", "biased", "qwen2", "qwen3"})
+    void theyLeaveTheModelAsItIsThroughSitesAndMerged(String config) {
+        look(config, (run, turns) -> {
+            Probe probe = new Probe(run.backend(), run.student());
+            float[] before = probe.logits(IDS);
+            randomize(run, turns);
+            assertEquals(0, off(before, probe.logits(IDS)), 1e-4, "through the sites");
+            Merge to = new Merge(run.backend().memory());
+            turns.merge(to);
+            run.reset();
+            to.store();
+            assertEquals(0, off(before, probe.logits(IDS)), 1e-4, "merged");
+        });
+    }
+
+    @Test
+    void whatIsNoRotationIsRefused() {
+        look("llama", (run, turns) -> {
+            Tensor r = turns.params().getFirst().value();
+            float[] v = run.backend().memory().floats(r);
+            v[1] += 1e-4f;
+            run.backend().memory().set(r, v);
+            Fail f = assertThrows(Fail.class, () -> turns.merge(new Merge(run.backend().memory())));
+            assertEquals(Fail.NUMERIC, f.code());
+        });
+    }
+
+    /** The gradient of every rotation against differences of the loss; along the rotations it is zero, since they change nothing. */
+    @ParameterizedTest
+    @ValueSource(strings = {"biased", "qwen3"})
+    void theirGradient(String config) {
+        look(config, (run, turns) -> {
+            randomize(run, turns);
+            Backend be = run.backend();
+            Model m = run.student();
+            Tensor ids = be.memory().tensor("ids", DType.I32, IDS.length), next = be.memory().tensor("targets", DType.I32, IDS.length), loss = be.memory().tensor("loss", 1);
+            be.memory().set(ids, IDS);
+            be.memory().set(next, 7, 30, 2, 39, 7, 0, 11, 18, 5, 3);
+            Positions at = m.positions(1, IDS.length);
+            try (AdamW adam = new AdamW(be, turns.groups(), AdamW.Config.DEFAULTS);
+                 Step step = new Step(be, "step", true, t -> {
+                     Tensor rows = Ops.crossEntropy(t, m.hidden(t, ids, at, true), m.head.value(), next, 512, 1);
+                     t.backward();
+                     t.backend().sum(loss, rows, 1);
+                 })) {
+                step.run();
+                for (Param p : turns.params()) {
+                    int n = Math.toIntExact(p.value().rows());
+                    float[] v = be.memory().floats(p.value()), g = be.memory().floats(p.value().grad);
+                    for (int i = 0; i < v.length; i += Math.max(1, v.length / 7)) {
+                        double slope = (at(be, step, loss, p, v, i, 2e-3f) - at(be, step, loss, p, v, i, -2e-3f)) / 4e-3;
+                        assertEquals(slope, g[i], 2e-2 * Math.max(1, Math.abs(slope)), p.name() + " " + i);
+                    }
+                    double[] along = tangent(v, g, n);
+                    double most = 0, plain = 0;
+                    for (int i = 0; i < along.length; i++) {
+                        most = Math.max(most, Math.abs(along[i]));
+                        plain = Math.max(plain, Math.abs(g[i]));
+                    }
+                    assertTrue(most < 1e-3 * plain, p.name() + ": " + most + " of " + plain + " pulls where nothing is rounded");
+                }
+            }
+        });
+    }
+
+    private static double at(Backend be, Step step, Tensor loss, Param p, float[] v, int i, float d) {
+        float[] moved = v.clone();
+        moved[i] += d;
+        be.memory().set(p.value(), moved);
+        step.run();
+        be.memory().set(p.value(), v);
+        return be.memory().floats(loss)[0];
+    }
+
+    /** Xᵀ G − Gᵀ X */
+    private static double[] tangent(float[] x, float[] g, int n) {
+        double[] t = new double[n * n];
+        for (int i = 0; i < n; i++) {
+            for (int j = 0; j < n; j++) for (int k = 0; k < n; k++) t[i * n + j] += (double) x[k * n + i] * g[k * n + j] - (double) g[k * n + i] * x[k * n + j];
+        }
+        return t;
+    }
+
+    @Test
+    void spinQuantBringsRoundingNearer() {
+        try (Backend be = new CpuBackend(1)) {
+            Path model = Loud.write(temp, be, Tiny.LLAMA, 10);
+            Stage rounding = new MinMaxRounding("4-3-16", -1, false);
+            double quarot = Loud.run(temp, be, model, List.of(new Rotate(true, true, true), rounding)).getLast().kl();
+            List<Runner.Row> rows = Loud.run(temp, be, model, List.of(new SpinQuant("4-3-16", true, 80, 8, 0.1, EndToEnd.Loss.DISTILL, Part.ALL, true, false), rounding));
+            System.out.printf("rotated at random, then 4-3-16: KL %.4f; trained: %.4f%n", quarot, rows.getLast().kl());
+            assertEquals(0, rows.get(1).kl(), 1e-5, "merged, it computes what it did");
+            assertTrue(rows.get(1).notes().get("orthogonality") < 1e-6);
+            assertTrue(rows.getLast().kl() < 0.95 * quarot, rows.getLast().kl() + ", at random " + quarot);
+        }
+    }
+
+    // ---- rotations that stay -----------------------------------------------------------------------------------------
+
+    private static Map<String, Long> calls(Backend be, Model m) {
+        Tensor ids = be.memory().tensor("ids", DType.I32, IDS.length);
+        Positions at = m.positions(1, IDS.length);
+        Map<String, Long> calls = new TreeMap<>();
+        Step.cost(be, false, t -> m.hidden(t, ids, at, false)).ops().forEach((op, cost) -> calls.put(op, cost.calls()));
+        return calls;
+    }
+
+    private record Checked(Stage stage, int perBlock) implements Stage {
+        @Override
+        public void run(Run run) {
+            if (run.planned()) return;
+            Backend be = run.backend();
+            Model m = run.student();
+            Map<String, Long> before = calls(be, m);
+            float[] logits = new Probe(be, m).logits(IDS);
+            stage.run(run);
+            for (String when : new String[] {"after the stage", "after bake"}) {
+                Map<String, Long> after = calls(be, m);
+                assertEquals(perBlock * m.blocks().size(), after.getOrDefault("hadamard", 0L), when);
+                after.remove("hadamard");
+                assertEquals(before, after, when);
+                assertEquals(0, off(logits, new Probe(be, m).logits(IDS)), 1e-4, when);
+                run.reset();
+                run.bake();
+            }
+            throw new Look();
+        }
+    }
+
+    /** Nothing is left in the graph but what cannot be merged, and what is computed stays. */
+    @ParameterizedTest
+    @CsvSource({"llama, 3", "biased, 3", "qwen2, 3", "qwen3, 3", "llama, 1", "qwen3, 1", "llama, 0"})
+    void onlyOnlineRotationsAreLeft(String config, int perBlock) {
+        Stage stage = perBlock == 3 ? new Rotate(true, true, true) : perBlock == 1 ? new FptLocal(4, 5, 0.01, true, true) : Rotate.DEFAULTS;
+        try (Backend be = new CpuBackend(1)) {
+            Path model = Loud.write(temp, be, named(config), 4);
+            assertThrows(Look.class, () -> Loud.run(temp, be, model, List.of(new Checked(stage, perBlock))));
+        }
+    }
+
+    /** The scales of T_u and the rest train around the rotation of down's input, and freezing keeps what was trained. */
+    @Test
+    void scalesPassTheRotationOfDown() {
+        try (Backend be = new CpuBackend(1)) {
+            Path model = Loud.write(temp, be, Tiny.LLAMA, 6);
+            List<Runner.Row> rows = Loud.run(temp, be, model, List.of(new FptLocal(4, 20, 0.01, true, true), new Teq(3, 12, 20, 8, 1e-2, 0.05, Teq.Loss.DISTILL, false, true, Part.ALL, true, false)));
+            assertEquals(0, rows.getLast().kl(), 1e-5);
+        }
+    }
+
+    /** Written and read again, the model turns what it turned; config.json says so, and its type is one that other engines refuse. */
+    @Test
+    void theWrittenModelTurnsToo() throws Exception {
+        try (Backend be = new CpuBackend(1)) {
+            Path model = Loud.write(temp, be, Tiny.LLAMA, 6);
+            List<Runner.Row> rows = Loud.run(temp, be, model, List.of(new Rotate(true, true, true)));
+            assertEquals(0, rows.getLast().kl(), 1e-5);
+            Path made = temp.resolve("runs/run/model");
+            String config = java.nio.file.Files.readString(made.resolve("config.json"));
+            assertTrue(config.contains("\"llama-online\"") && config.contains("qat_online"), config);
+            try (var dir = dev.qat.data.HfModelDir.open(made); var plain = dev.qat.data.HfModelDir.open(model)) {
+                Model a = Model.load(plain, be.memory()), b = Model.load(dir, be.memory());
+                assertEquals(new ModelConfig.Online(4, 2), b.config.online());
+                assertEquals(0, off(new Probe(be, a).logits(IDS), new Probe(be, b).logits(IDS)), 1e-4);
+                assertArrayEquals(new Probe(be, a).greedy(new int[] {1, 7}, 8), new Probe(be, b).greedy(new int[] {1, 7}, 8), "token by token");
+            }
+            Fail f = assertThrows(Fail.class, () -> Loud.run(temp.resolve("again"), be, made, List.of(new Rotate(true, true, true))));
+            assertEquals(Fail.USAGE, f.code());
+        }
+    }
+}
