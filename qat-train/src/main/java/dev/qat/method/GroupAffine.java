@@ -127,7 +127,8 @@ public final class GroupAffine implements Quantizer {
         return freeze(backend, installed, installed.stream().map(q -> q.linear.weight.value()).toList());
     }
 
-    private static List<PackedWeight> freeze(Backend backend, List<GroupAffine> installed, List<Tensor> values) {
+    /** The same with other weights in place of the masters.   values: per quantizer (O, I) */
+    static List<PackedWeight> freeze(Backend backend, List<GroupAffine> installed, List<Tensor> values) {
         List<Param> steps = Slab.of(backend.memory(), "packed steps", slab -> installed.stream()
                 .map(q -> slab.param(q.linear.name + ".step", Kind.SCALE, q.step.value().dims())).toList());
         List<PackedWeight> all = new ArrayList<>();

@@ -3,7 +3,6 @@ package dev.qat.model;
 import dev.qat.data.HfModelDir;
 import dev.qat.data.StoredType;
 import dev.qat.ops.Ops;
-import dev.qat.ops.Philox;
 import dev.qat.ops.Tape;
 import dev.qat.tensor.DType;
 import dev.qat.tensor.Fail;
@@ -299,22 +298,9 @@ public final class Model {
         for (Param p : b.layout()) p.leave();
     }
 
-    /** Fresh weights: normal with standard deviation 0.02, the products that write the residual stream 0.02 / √(2 · layers). */
+    /** Fresh weights, see {@link Fresh}. */
     public void randomize(long seed) {
-        int tensor = 0;
-        for (Param p : params()) {
-            tensor++;
-            double std = p.name().endsWith("o_proj.weight") || p.name().endsWith("down_proj.weight") ? 0.02 / Math.sqrt(2 * config.layers()) : 0.02;
-            float[] values = new float[Math.toIntExact(p.value().size())];
-            for (int i = 0; i < values.length; i++) {
-                values[i] = switch (p.kind()) {
-                    case GAIN -> 1;
-                    case BIAS -> 0;
-                    default -> (float) (std * Philox.normal(seed, i, tensor, 0));
-                };
-            }
-            memory.set(p.value(), values);
-        }
+        Fresh.fill(this, seed);
     }
 
     public Memory memory() {
@@ -344,14 +330,6 @@ public final class Model {
         embedSite.clear();
         hiddenSite.clear();
         blocks.forEach(Block::clearSites);
-    }
-
-    /** Stops every parameter from training. */
-    public void freeze() {
-        for (Param p : params()) {
-            p.value().wants = false;
-            p.value().grad = null;
-        }
     }
 
     /** Positions of B sequences of T tokens, kept for as long as they are needed. */

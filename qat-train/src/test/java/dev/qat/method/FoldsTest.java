@@ -6,10 +6,12 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.qat.cpu.CpuBackend;
+import dev.qat.data.HfModelDir;
 import dev.qat.model.Block;
 import dev.qat.model.Model;
 import dev.qat.model.Positions;
 import dev.qat.model.Probe;
+import dev.qat.model.Shared;
 import dev.qat.model.Tiny;
 import dev.qat.ops.Backend;
 import dev.qat.ops.Ops;
@@ -114,6 +116,31 @@ final class FoldsTest {
                 weights.store();
                 if (rotation > 0) m.blocks().forEach(b -> b.down.inputSite.add((t, x) -> Ops.hadamard(t, x, rotation)));
                 assertEquals(0, off(before, doubles(new Probe(be, m).logits(IDS))), 1e-4, fold + " rounded to fp32");
+            }
+        }
+    }
+
+    /** The same on models that somebody trained, of whom one ties head and embedding and all share keys and values between query heads. */
+    @ParameterizedTest(name = "{0}")
+    @ValueSource(strings = {"stories260K", "tinystories656K", "stories3M"})
+    void everyFoldOnARealModel(String name) {
+        try (HfModelDir dir = HfModelDir.open(Shared.asset(name)); Backend be = new CpuBackend(1)) {
+            for (String fold : new String[] {"gains", "residual", "keys", "values", "up", "down", "all"}) {
+                Model m = Model.load(dir, be.memory());
+                m.untie();
+                Merge weights = new Merge(be.memory());
+                DoubleLm lm = new DoubleLm(m, weights);
+                double[] before = lm.logits(IDS);
+                assertEquals(0, off(before, doubles(new Probe(be, m).logits(IDS))), 1e-4, "the oracle is the engine's model");
+                if (fold.equals("all")) for (String one : new String[] {"residual", "values", "keys", "up", "down"}) fold(one, weights, m, lm);
+                else fold(fold, weights, m, lm);
+                assertEquals(0, off(before, lm.logits(IDS)), 1e-10, fold + " in double");
+                int rotation = lm.rotation;
+                weights.store();
+                if (rotation > 0) m.blocks().forEach(b -> b.down.inputSite.add((t, x) -> Ops.hadamard(t, x, rotation)));
+                float[] after = new Probe(be, m).logits(IDS);
+                System.out.printf("%s, %s: logits off by %.1e once rounded to fp32%n", name, fold, off(before, doubles(after)));
+                assertEquals(0, off(before, doubles(after)), 1e-4, fold + " rounded to fp32");
             }
         }
     }

@@ -33,6 +33,22 @@ final class RealModelMethodsTest {
         return Runner.run(r, "name: run\n", Map.of("qat", "test"), be, Watch.NOBODY).rows();
     }
 
+    /** Every stage that transforms, one after the other on what the last one left: none changes what the model says, the last after bake neither. */
+    @Test
+    void transformsLeaveARealModelAsItIs() {
+        try (Backend be = new CpuBackend(2)) {
+            List<Runner.Row> rows = run(be, new SmoothQuant(0.5, 8, Part.ALL), new Teq(4, 64, 3, 2, 1e-2, 0.05, Teq.Loss.DISTILL, true, true, Part.ALL, true, false),
+                    new FptLocal(4, 10, 0.01, true, true), new Teq(4, 64, 3, 2, 1e-2, 0.05, Teq.Loss.CROSS_ENTROPY, false, true, Part.ALL, true, false));
+            assertEquals(5, rows.size());
+            for (Runner.Row r : rows) {
+                assertEquals(0, r.kl(), 1e-6, r.name());
+                assertEquals(rows.getFirst().perplexity(), r.perplexity(), 1e-5 * rows.getFirst().perplexity(), r.name());
+            }
+            List<Runner.Row> spin = run(be, new SpinQuant("4-8-8", true, 2, 2, 0.5, dev.qat.train.EndToEnd.Loss.CROSS_ENTROPY, Part.ALL, true, false));
+            assertEquals(0, spin.getLast().kl(), 1e-6, "learned rotations, merged, and those that stay");
+        }
+    }
+
     @Test
     void calibrationBringsThreeBitsNearer() {
         try (Backend be = new CpuBackend(2)) {

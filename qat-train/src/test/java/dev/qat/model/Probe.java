@@ -111,7 +111,10 @@ public final class Probe {
         }
         Map<String, float[]> all = new LinkedHashMap<>();
         for (Param p : model.params()) all.put(p.name(), memory.floats(p.value().grad));
-        model.freeze();
+        for (Param p : model.params()) {
+            p.value().wants = false;
+            p.value().grad = null;
+        }
         return new Slopes(mean(memory.floats(rows)), all);
     }
 
