@@ -1,11 +1,12 @@
 // ternary.cu -- weights that are −1, 0 or 1 times a level (BitNet b1.58, TWN, LSQ, SEQ, DLT, Sherry, Tequila)
 //
 //   s = scale, e = edge      where edge is null: s = max(scale, 1e-5), e = share · s
-//   t = 1 where w ≥ e, else −1 where w ≤ −e, else 0;  quads: the smallest of every four is 0, the others ±1
-//   y = level · s · t + shift + residual · w
+//   t = 1 where w ≥ e, else −1 where w ≤ −e, else 0;  QUADS: the smallest of every four is 0, the others ±1
+//   FOURS: t = 3 where w > e, else 2 where w ≥ 0, else 1 where w > −e, else 0
+//   y = level · s · t + offset · s + shift + residual · w
 //
 //   v = w/s     M = 1[|w| ≤ clip · s]     dw (+)= dy · (M + residual)     dshift (+)= Σ_group dy
-//   dscale (+)= slope · Σ_group dy · (level · t − v where M, else beyond · sign(v))
+//   dscale (+)= slope · Σ_group dy · (level · t + offset − v where M, else beyond · sign(v))
 //
 // w, y (groups · G) fp32 or BF16   scale, edge, shift, their gradients (groups), dy, dw (groups · G), residual (1) fp32; dw may be dy
 // edge, shift, residual may be null      acc: 0 writes, 1 adds; a null gradient is skipped
@@ -13,18 +14,19 @@
 #include "trits.cuh"
 
 extern "C" __global__ void __launch_bounds__(512) ternary(void* y, int halfY, const void* w, int halfW, const float* scale, const float* edge,
-                                                          const float* shift, const float* residual, float level, float share, int quads,
-                                                          i64 G, int wide) {
+                                                          const float* shift, const float* residual, float level, float share, int shape,
+                                                          float offset, i64 G, int wide) {
     i64 from = blockIdx.x * G, to = from + G;
     Group g(scale, edge, blockIdx.x, share);
-    float a = __fmul_rn(g.scale, level);
+    float a = __fmul_rn(g.scale, level), b = __fmul_rn(offset, g.scale);
     for (i64 i = from + 4 * threadIdx.x; i < to; i += 4 * blockDim.x) {
         int count = countOf(to, i);
         float v[4], t[4];
         get4(v, w, i, count, wide, halfW);
-        trits(t, v, g, quads);
+        trits(t, v, g, shape);
         for (int k = 0; k < 4; k++) {
             t[k] = __fmul_rn(a, t[k]);
+            if (offset != 0) t[k] = __fadd_rn(t[k], b);
             if (shift) t[k] = __fadd_rn(t[k], shift[blockIdx.x]);
             if (residual) t[k] = __fadd_rn(t[k], __fmul_rn(*residual, v[k]));
         }
@@ -35,7 +37,7 @@ extern "C" __global__ void __launch_bounds__(512) ternary(void* y, int halfY, co
 extern "C" __global__ void __launch_bounds__(512) ternaryBack(float* dw, int accW, float* dscale, int accScale, float* dshift, int accShift,
                                                               const float* dy, const void* w, int halfW, const float* scale, const float* edge,
                                                               const float* residual, float level, float share, float clip, float beyond,
-                                                              float slope, int quads, i64 G, int wide) {
+                                                              float slope, int shape, float offset, i64 G, int wide) {
     i64 from = blockIdx.x * G, to = from + G;
     Group g(scale, edge, blockIdx.x, share);
     float r = residual ? *residual : 0, scaleSum = 0, shiftSum = 0, most = __fmul_rn(clip, g.scale);
@@ -44,10 +46,10 @@ extern "C" __global__ void __launch_bounds__(512) ternaryBack(float* dw, int acc
         float v[4], t[4], d[4];
         get4(v, w, i, count, wide, halfW);
         get4(d, dy, i, count, wide);
-        if (dscale) trits(t, v, g, quads);
+        if (dscale) trits(t, v, g, shape);
         for (int k = 0; k < 4; k++) {
             bool clipped = fabsf(v[k]) > most;
-            if (dscale && k < count) scaleSum += d[k] * (clipped ? (v[k] < 0 ? -beyond : beyond) : level * t[k] - v[k] / g.scale);
+            if (dscale && k < count) scaleSum += d[k] * (clipped ? (v[k] < 0 ? -beyond : beyond) : level * t[k] + offset - v[k] / g.scale);
             shiftSum += d[k];
             d[k] = __fmul_rn(d[k], __fadd_rn(clipped ? 0 : 1, r));
         }

@@ -18,9 +18,15 @@ struct Group {
     __device__ bool dead(float w) const { return !(fabsf(w) >= edge); }
 };
 
-// t = the trits of four neighbours: of quads the first of the smallest is 0, the others are not
-__device__ __forceinline__ void trits(float (&t)[4], const float (&w)[4], const Group& g, int quads) {
+enum { ZONE, QUADS, FOURS };
+
+// t = the trits of four neighbours: of QUADS the first of the smallest is 0, the others are not; FOURS are 0 to 3
+__device__ __forceinline__ void trits(float (&t)[4], const float (&w)[4], const Group& g, int shape) {
     int zero = 0;
     for (int k = 1; k < 4; k++) if (fabsf(w[k]) < fabsf(w[zero])) zero = k;
-    for (int k = 0; k < 4; k++) t[k] = !quads ? g.trit(w[k]) : k == zero ? 0 * w[k] : w[k] >= 0 ? 1 : w[k] < 0 ? -1 : 0 * w[k];
+    for (int k = 0; k < 4; k++) {
+        if (shape == ZONE) t[k] = g.trit(w[k]);
+        else if (shape == FOURS) t[k] = w[k] > g.edge ? 3 : w[k] >= 0 ? 2 : w[k] > -g.edge ? 1 : 0 * w[k];
+        else t[k] = k == zero ? 0 * w[k] : w[k] >= 0 ? 1 : w[k] < 0 ? -1 : 0 * w[k];
+    }
 }

@@ -72,17 +72,19 @@ final class ReferenceTernary {
         }
     }
 
-    /** 1, −1 or 0; NaN where w is. */
-    private static float trit(Tensor w, long i, float edge, boolean quads) {
+    /** 1, −1 or 0, of fours 0 to 3; NaN where w is. */
+    private static float trit(Tensor w, long i, float edge, Trits.Shape shape) {
         float v = get(w, i);
-        if (quads) return i == smallest(w, i / 4 * 4) ? 0 * v : v >= 0 ? 1 : v < 0 ? -1 : 0 * v;
+        if (shape == Trits.Shape.FOURS) return v > edge ? 3 : v >= 0 ? 2 : v > -edge ? 1 : 0 * v;
+        if (shape == Trits.Shape.QUADS) return i == smallest(w, i / 4 * 4) ? 0 * v : v >= 0 ? 1 : v < 0 ? -1 : 0 * v;
         return v >= edge ? 1 : v <= -edge ? -1 : 0 * v;
     }
 
     static void forward(Tensor y, Tensor w, Tensor scale, Tensor edge, Tensor shift, Tensor residual, Trits t) {
         for (long i = 0; i < w.size(); i++) {
             Group g = Group.of(scale, edge, i / t.group(), t);
-            float v = g.scale * t.level() * trit(w, i, g.edge, t.quads());
+            float v = g.scale * t.level() * trit(w, i, g.edge, t.shape());
+            if (t.offset() != 0) v += t.offset() * g.scale;
             if (shift != null) v += get(shift, i / t.group());
             if (residual != null) v += get(residual, 0) * get(w, i);
             put(y, i, v);
@@ -98,7 +100,7 @@ final class ReferenceTernary {
             for (long i = n * G; i < (n + 1) * G; i++) {
                 float d = get(dy, i), v = get(w, i);
                 boolean clipped = Math.abs(v) > t.clip() * g.scale;
-                scaleSum += (double) d * (clipped ? Math.copySign(t.beyond(), v) : t.level() * trit(w, i, g.edge, t.quads()) - v / g.scale);
+                scaleSum += (double) d * (clipped ? Math.copySign(t.beyond(), v) : t.level() * trit(w, i, g.edge, t.shape()) + t.offset() - v / g.scale);
                 shiftSum += d;
                 give(dw, i, d * ((clipped ? 0 : 1) + r));
             }

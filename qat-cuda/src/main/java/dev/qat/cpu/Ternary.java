@@ -122,9 +122,12 @@ final class Ternary {
         return edge != null ? get(edge.address + 4 * g) : t.edge() * s;
     }
 
-    /** The trits of L weights at {@code w}; where w is NaN so are they. */
-    private static FloatVector trits(long w, FloatVector v, VectorMask<Float> k, float edge, boolean quads) {
-        if (quads) return quads(w, k);
+    /** The trits, or fours, of L weights at {@code w}; where w is NaN so are they. */
+    private static FloatVector trits(long w, FloatVector v, VectorMask<Float> k, float edge, Trits.Shape shape) {
+        if (shape == Trits.Shape.QUADS) return quads(w, k);
+        if (shape == Trits.Shape.FOURS) {
+            return v.mul(0f).blend(1, v.compare(VectorOperators.GT, -edge)).blend(2, v.compare(VectorOperators.GE, 0)).blend(3, v.compare(VectorOperators.GT, edge));
+        }
         return v.mul(0f).blend(-1, v.compare(VectorOperators.LE, -edge)).blend(1, v.compare(VectorOperators.GE, edge));
     }
 
@@ -148,7 +151,8 @@ final class Ternary {
                 float s = scaleOf(scale, edge, n), e = edgeOf(edge, n, s, trits), level = s * trits.level();
                 for (long i = n * G; i < (n + 1) * G; i += L) {
                     VectorMask<Float> k = tail((n + 1) * G - i);
-                    FloatVector v = load(w.address + 4 * i, k), q = trits(w.address + 4 * i, v, k, e, trits.quads()).mul(level);
+                    FloatVector v = load(w.address + 4 * i, k), q = trits(w.address + 4 * i, v, k, e, trits.shape()).mul(level);
+                    if (trits.offset() != 0) q = q.add(trits.offset() * s);
                     if (shift != null) q = q.add(get(shift.address + 4 * n));
                     if (residual != null) q = q.add(v.mul(r));
                     store(y.address + 4 * i, q, k);
@@ -169,7 +173,7 @@ final class Ternary {
                     FloatVector d = load(dy.address + 4 * i, k), v = load(w.address + 4 * i, k);
                     VectorMask<Float> clipped = v.abs().compare(VectorOperators.GT, trits.clip() * s);
                     if (dscale.wanted()) {
-                        FloatVector level = trits(w.address + 4 * i, v, k, e, trits.quads()).mul(trits.level()).sub(v.div(s));
+                        FloatVector level = trits(w.address + 4 * i, v, k, e, trits.shape()).mul(trits.level()).add(trits.offset()).sub(v.div(s));
                         FloatVector beyond = of(trits.beyond()).blend(-trits.beyond(), v.compare(VectorOperators.LT, 0));
                         scaleSum = d.fma(level.blend(beyond, clipped), scaleSum);
                     }

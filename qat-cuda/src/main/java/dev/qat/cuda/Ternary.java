@@ -29,7 +29,7 @@ final class Ternary {
 
     void forward(Tensor y, Tensor w, Tensor scale, Tensor edge, Tensor shift, Tensor residual, Trits t) {
         fp32(scale, edge, shift, residual);
-        on.run("ternary", "ternary", rows(scale.size(), t.group(), BLOCK), y, half(y), w, half(w), scale, edge, shift, residual, t.level(), t.edge(), t.quads(),
+        on.run("ternary", "ternary", rows(scale.size(), t.group(), BLOCK), y, half(y), w, half(w), scale, edge, shift, residual, t.level(), t.edge(), t.shape().ordinal(), t.offset(),
                 (long) t.group(), wide(t.group(), y, w));
     }
 
@@ -37,7 +37,7 @@ final class Ternary {
         fp32(dw, dscale, dshift, dy, scale, edge, residual);
         if (!dw.wanted() && !dscale.wanted() && !dshift.wanted()) return;
         on.run("ternary", "ternaryBack", rows(scale.size(), t.group(), BLOCK), dw, dscale, dshift, dy, w, half(w), scale, edge, residual, t.level(), t.edge(),
-                t.clip(), t.beyond(), t.slope(), t.quads(), (long) t.group(), wide(t.group(), dw, dy, w));
+                t.clip(), t.beyond(), t.slope(), t.shape().ordinal(), t.offset(), (long) t.group(), wide(t.group(), dw, dy, w));
     }
 
     void reactivate(Tensor bias, Tensor dead, Tensor plus, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits t) {

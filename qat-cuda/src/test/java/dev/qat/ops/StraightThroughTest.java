@@ -104,7 +104,7 @@ class StraightThroughTest {
             int g = i / t.group(), first = i / 4 * 4, smallest = first;
             for (int k = first; t.quads() && k < first + 4; k++) if (Math.abs(w[k]) < Math.abs(w[smallest])) smallest = k;
             boolean dead = t.quads() ? i == smallest : Math.abs(w[i]) < (edge == null ? (float) (t.edge() * s[g]) : edge[g]);
-            trit[i] = dead ? 0 : Math.signum(w[i]);
+            trit[i] = t.shape() == Trits.Shape.FOURS ? (w[i] >= 0 ? 2 : 1) + (dead ? 0 : Math.signum(w[i])) + t.offset() / t.level() : dead ? 0 : Math.signum(w[i]);
         }
         return x -> {
             double[] y = new double[w.length];

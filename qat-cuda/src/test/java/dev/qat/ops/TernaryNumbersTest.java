@@ -28,6 +28,7 @@ class TernaryNumbersTest {
                 test(c, "DLT", TernaryNumbersTest::dlt),
                 test(c, "SEQ as the official code has it", b -> stretched(b, true, 0.312500)),
                 test(c, "SEQ with the level it stands for", b -> stretched(b, false, 0.229167)),
+                test(c, "SEQ at two bits", TernaryNumbersTest::fours),
                 test(c, "ties", TernaryNumbersTest::ties),
                 test(c, "a group of zeros", TernaryNumbersTest::zeros))));
     }
@@ -119,6 +120,17 @@ class TernaryNumbersTest {
         b.ternaryBack(write(dw), write(ds), Grad.NONE, tensor(b, G), w, scale, null, null, Trits.stretched(4, official));
         is(b, dw, 0, 0, -1, 2, 0.25);
         is(b, ds, 1e-6, slope);
+    }
+
+    private static void fours(Backend b) {
+        Tensor w = tensor(b, V), scale = tensor(b, 0.8f), y = tensor(b, 9, 9, 9, 9), dw = tensor(b, 9, 9, 9, 9), ds = tensor(b, 9);
+        b.ternary(y, w, scale, null, null, null, Trits.stretchedFours(4));
+        is(b, y, 1e-6, 0.6, -0.2, 0.2, -0.6);
+        b.ternaryBack(write(dw), write(ds), Grad.NONE, tensor(b, G), w, scale, null, null, Trits.stretchedFours(4));
+        is(b, dw, 0, 0, -1, 2, 0.25);
+        is(b, ds, 1e-6, 0.28125);
+        b.ternary(y, tensor(b, -0.5f, 0, 0.5f, -0.25f), tensor(b, 1), null, null, null, Trits.stretchedFours(4)); // ties, half to even
+        is(b, y, 0, -0.75, 0.25, 0.25, -0.25);
     }
 
     /** The edge itself is alive, as in the official code; BitNet's rounding would give 0, 1, 0, −1. */

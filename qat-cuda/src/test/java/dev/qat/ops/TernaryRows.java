@@ -79,6 +79,7 @@ final class TernaryRows {
         weights(rows, "given", GROUPS, Trits::given, s -> List.of(edge(s), shift, residual));
         weights(rows, "LSQ", GROUPS, Trits::lsq, s -> List.of(NONE, shift, residual));
         weights(rows, "SEQ", GROUPS, g -> Trits.stretched(g, true), s -> List.of(NONE, shift, residual));
+        weights(rows, "SEQ at two bits", GROUPS, Trits::stretchedFours, s -> List.of(NONE, shift, residual));
         weights(rows, "DLT, with a residual", GROUPS, Trits::lsq, s -> List.of(NONE, groups("shift", s, -0.3, 0.3), in("residual", 1).holding(0.25f)));
         weights(rows, "quads", QUADS, Trits::quads, s -> List.of(edge(s), shift, in("residual", 1).holding(0.25f)));
         bias(rows, "a row's epsilon", false, Trits::given, TernaryRows::edge);

@@ -29,8 +29,8 @@ record Ternary(Kind rule, int group, int activations, double epsilon, Tequila.Ep
     /** Steps between two counts of dead weights. */
     private static final int EVERY = 5;
 
-    /** ABSMEAN, TWN, MEDIAN, SHERRY: from the weights; LSQ, SEQ, SEQ_OFFICIAL, DLT: learned. */
-    enum Kind { ABSMEAN, TWN, MEDIAN, SHERRY, LSQ, SEQ, SEQ_OFFICIAL, DLT }
+    /** ABSMEAN, TWN, MEDIAN, SHERRY: from the weights; LSQ, SEQ, SEQ_OFFICIAL, SEQ_FOURS (no trits, but two bits), DLT: learned. */
+    enum Kind { ABSMEAN, TWN, MEDIAN, SHERRY, LSQ, SEQ, SEQ_OFFICIAL, SEQ_FOURS, DLT }
 
     Ternary(Kind rule, int group, int activations) {
         this(rule, group, activations, 0, null);
@@ -52,6 +52,7 @@ record Ternary(Kind rule, int group, int activations, double epsilon, Tequila.Ep
             case LSQ, DLT -> Trits.lsq(g);
             case SEQ -> Trits.stretched(g, false);
             case SEQ_OFFICIAL -> Trits.stretched(g, true);
+            case SEQ_FOURS -> Trits.stretchedFours(g);
         };
     }
 
@@ -108,6 +109,7 @@ record Ternary(Kind rule, int group, int activations, double epsilon, Tequila.Ep
     /** Refuses what cannot be computed, or what the recipe's target could not hold, before the first step. */
     private void check(Run run) {
         Rule target = run.rule();
+        if (rule == Kind.SEQ_FOURS && !target.target().isEmpty()) throw Fail.usage("target %s has no place for four levels without 0; train seq without a target, or with levels: 3", target.target());
         for (Linear l : run.student().linears()) {
             if (group > 0 && l.inputs() % group != 0) {
                 throw Fail.usage("group = %d does not divide the %d inputs of %s. Use a divisor of it, or -1 for the whole row.", group, l.inputs(), l.name);
@@ -177,7 +179,7 @@ record Ternary(Kind rule, int group, int activations, double epsilon, Tequila.Ep
         return all;
     }
 
-    /** Of the weights that were at zero (code 1), the share that is there in the end: trapped, or back again. */
+    /** Of the weights that were at zero (code 1; of four levels, the lower of the inner ones), the share that is there in the end: trapped, or back again. */
     private static double stayed(List<int[]> first, List<int[]> last) {
         long were = 0, are = 0;
         for (int n = 0; n < first.size(); n++) {

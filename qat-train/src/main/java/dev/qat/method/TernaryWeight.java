@@ -111,6 +111,7 @@ final class TernaryWeight implements Quantizer {
     double dead(Backend b, Tensor scratch) {
         long O = linear.outputs();
         if (trits.quads()) return linear.weight.value().size() / 4.0;
+        if (trits.shape() == Trits.Shape.FOURS) return 0;
         Tensor bias = scratch.view(0, O), dead = scratch.view(O, O), none = scratch.view(2 * O, O);
         range(b);
         b.fill(none, 0);
@@ -129,26 +130,30 @@ final class TernaryWeight implements Quantizer {
         b.memory().free(y.address);
     }
 
-    /** Codes t + 1 about a zero point of 1, and the bias that dead weights become: ŵ is what {@link Ops#ternary} gives, bit for bit. */
+    /** Codes t + 1 about a zero point of 1, of four levels t above a minimum, and the bias that dead weights become: ŵ is what {@link Ops#ternary} gives, bit for bit. */
     PackedWeight freeze(Backend b) {
         Memory m = b.memory();
         long O = linear.outputs(), I = linear.inputs();
         int group = (int) Math.min(trits.group(), I), each = Math.toIntExact(O * I / group), per = trits.group() / group;
         range(b);
-        float[] s = m.floats(scale.value()), steps = new float[each], edges = edge != null ? m.floats(edge.value()) : new float[s.length];
+        boolean fours = trits.shape() == Trits.Shape.FOURS;
+        float[] s = m.floats(scale.value()), steps = new float[each], minima = new float[each], edges = edge != null ? m.floats(edge.value()) : new float[s.length];
         for (int g = 0; g < s.length; g++) {
             if (edge == null) edges[g] = trits.edge() * (s[g] = Math.max(s[g], LEAST));
             Arrays.fill(steps, g * per, (g + 1) * per, s[g] * trits.level());
+            Arrays.fill(minima, g * per, (g + 1) * per, s[g] * trits.offset());
         }
-        Tensor ones = m.tensor("ones", O, I / group), cut = m.tensor("edges", s.length), t = m.tensor("trits", O, I);
+        Tensor ones = m.tensor("ones", O, I / group), zeros = m.tensor("zero points", O, I / group), cut = m.tensor("edges", s.length), t = m.tensor("trits", O, I);
         b.fill(ones, 1);
+        b.fill(zeros, fours ? 0 : 1);
         m.set(cut, edges);
-        b.ternary(t, linear.weight.value(), ones.view(0, s.length), cut, null, null, trits.quads() ? trits : Trits.given(trits.group()));
+        b.ternary(t, linear.weight.value(), ones.view(0, s.length), cut, null, null, trits.codes());
         PackedWeight p = new PackedWeight(linear.name, 2, group, I, m.tensor(linear.name + ".codes", DType.I32, O, PackedWeight.wordsPerRow(I, 2)),
-                m.tensor(linear.name + ".step", O, I / group), m.tensor(linear.name + ".zero", O, I / group), epsilon == null ? null : bias(m, edges));
-        b.pack(p, t, ones, ones);
+                m.tensor(linear.name + ".step", O, I / group), m.tensor(linear.name + ".zero", O, I / group), epsilon == null ? null : bias(m, edges), fours);
+        b.pack(p, t, ones, zeros);
         m.set(p.step(), steps);
-        for (Tensor used : List.of(ones, cut, t)) m.free(used.address);
+        if (fours) m.set(p.zero(), minima);
+        for (Tensor used : List.of(ones, zeros, cut, t)) m.free(used.address);
         return p;
     }
 

@@ -68,7 +68,7 @@ final class TernaryRunTest {
         List<Stage> stages = new ArrayList<>();
         for (int epochs : new int[] {0, 6}) {
             Course c = course(epochs, EndToEnd.Loss.DISTILL);
-            for (Stage s : List.of(new AbsMean(32, 0, c), new AbsMean(-1, 8, c), new Twn(32, 0, c), new LsqTernary(32, 0, c), new Seq(32, true, 0, c), new Dlt(32, 0, c),
+            for (Stage s : List.of(new AbsMean(32, 0, c), new AbsMean(-1, 8, c), new Twn(32, 0, c), new LsqTernary(32, 0, c), new Seq(32, 3, true, 0, c), new Seq(32, 4, false, 0, c), new Dlt(32, 0, c),
                     new Sherry(32, 1, 0.1, 0, c), new Tequila(Tequila.Rule.ABSMEAN, 32, 1e-3, Tequila.Epsilon.FIXED, 0, c),
                     new Tequila(Tequila.Rule.TWN, 32, 1e-3, Tequila.Epsilon.ROW, 0, c), new Tequila(Tequila.Rule.LEARNED, 32, 1e-3, Tequila.Epsilon.WEIGHT, 0, c))) {
                 stages.add(s);
@@ -78,11 +78,12 @@ final class TernaryRunTest {
         stages.removeLast();
         Runner.Result result = run(stages);
         List<Runner.Row> rows = result.rows();
-        assertEquals(21, rows.size());
-        for (int i = 1; i <= 10; i++) {
-            Runner.Row before = rows.get(i), after = rows.get(i + 10);
+        assertEquals(23, rows.size());
+        for (int i = 1; i <= 11; i++) {
+            Runner.Row before = rows.get(i), after = rows.get(i + 11);
             assertTrue(before.name().endsWith("untrained)") && after.name().endsWith("distilled)"), before + " and " + after);
             assertTrue(after.kl() < 0.8 * before.kl(), before + " became " + after);
+            if (after.name().contains("2 bits")) continue;
             assertTrue(after.notes().get("dead_stayed") > 0.3 && after.notes().get("dead_stayed") < 1, after.toString());
             assertTrue(after.notes().get("dead_start") > 0.1 && after.notes().get("dead_end") < 0.9, after.toString());
         }
@@ -91,7 +92,7 @@ final class TernaryRunTest {
             JsonNode n = new ObjectMapper().readTree(line);
             if (n.has("train/dead_share")) readings++;
         }
-        assertTrue(readings >= 10 * 8, readings + " counts of dead weights");
+        assertTrue(readings >= 11 * 8, readings + " counts of dead weights");
     }
 
     /** Looks at the model with Tequila's bias beside it, and once it is merged. */
