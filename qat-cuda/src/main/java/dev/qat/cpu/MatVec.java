@@ -8,6 +8,8 @@ import static dev.qat.cpu.Lanes.of;
 import static dev.qat.cpu.Lanes.put;
 import static dev.qat.cpu.Lanes.store;
 import static dev.qat.cpu.Lanes.zero;
+import static jdk.incubator.vector.VectorOperators.ASHR;
+import static jdk.incubator.vector.VectorOperators.LSHL;
 import static jdk.incubator.vector.VectorOperators.LSHR;
 
 import dev.qat.tensor.DType;
@@ -72,7 +74,7 @@ public final class MatVec {
     /**
      * A ternary matrix ready for products: rows in blocks of 64, the last filled up with zeros.
      *
-     * @param words I16 (O/64, I/8, 64): where to look up, 5, 5 and 4 bits  @param scale (O/64, I/G, 64)
+     * @param words I16 (O/64, I/8, 64): where to look up, 5, 5 and 4 bits, rows in the order of {@link #lane}  @param scale (O/64, I/G, 64)
      * @param group G, a multiple of 64  @param rows O
      */
     public record Trits(Tensor words, Tensor scale, int group, long rows) {
@@ -88,7 +90,7 @@ public final class MatVec {
                 for (int w = 0; w < I / WORD; w++) {
                     int eight = codes[o * width + w / 2] >>> 16 * (w % 2) & 0xffff;
                     Fail.unless((eight & eight >>> 1 & 0x5555) == 0, "%s: row %d has the code 3, which is no trit", p.name(), o);
-                    words[(o / BLOCK * (I / WORD) + w) * BLOCK + o % BLOCK] = place(eight);
+                    words[(o / BLOCK * (I / WORD) + w) * BLOCK + lane(o % BLOCK)] = place(eight);
                 }
                 for (int g = 0; g < I / G; g++) scale[(o / BLOCK * (I / G) + g) * BLOCK + o % BLOCK] = step[o * (I / G) + g];
             }
@@ -101,6 +103,12 @@ public final class MatVec {
         /** Whether these products take weights of which so many share a scale. */
         public static boolean fits(int group) {
             return group % PART == 0;
+        }
+
+        /** Where a row of a block stands: of 32, the first 16 in even lanes and the others in odd ones, so that 32-bit shifts part them. */
+        private static int lane(int row) {
+            int half = ENTRIES / 2;
+            return row / ENTRIES * ENTRIES + row % half * 2 + row / half % 2;
         }
 
         /** Eight codes of 2 bits as the places of their sums in three tables. */
@@ -184,10 +192,11 @@ public final class MatVec {
             }
             FloatVector unit = of(get(units.address + 4L * (part / PART)));
             long at = scale + 4L * BLOCK * (part / G);
-            s0 = floats(low, 0).fma(load(at).mul(unit), s0);
-            s1 = floats(low, 1).fma(load(at + 4L * L).mul(unit), s1);
-            s2 = floats(high, 0).fma(load(at + 8L * L).mul(unit), s2);
-            s3 = floats(high, 1).fma(load(at + 12L * L).mul(unit), s3);
+            IntVector first = low.reinterpretAsInts(), second = high.reinterpretAsInts();
+            s0 = floats(first.lanewise(LSHL, 16)).fma(load(at).mul(unit), s0);
+            s1 = floats(first).fma(load(at + 4L * L).mul(unit), s1);
+            s2 = floats(second.lanewise(LSHL, 16)).fma(load(at + 8L * L).mul(unit), s2);
+            s3 = floats(second).fma(load(at + 12L * L).mul(unit), s3);
         }
         store(sums, s0);
         store(sums + 4L * L, s1);
@@ -199,16 +208,16 @@ public final class MatVec {
         return ShortVector.fromMemorySegment(WHOLE, HostMemory.ALL, address, ByteOrder.nativeOrder());
     }
 
-    /** One half of a vector's lanes as floats. */
-    private static FloatVector floats(ShortVector v, int half) {
-        return (FloatVector) v.convertShape(VectorOperators.S2I, INTS, half).convertShape(VectorOperators.I2F, S, 0);
+    /** The upper halves as whole numbers. */
+    private static FloatVector floats(IntVector v) {
+        return (FloatVector) v.lanewise(ASHR, 16).convertShape(VectorOperators.I2F, S, 0);
     }
 
     /** The same, a row at a time. */
     private void narrow(long sums, long words, long scale, int I, int G) {
         for (int r = 0; r < BLOCK; r++) {
             float sum = 0;
-            long table = tables.address, word = words + 2 * r;
+            long table = tables.address, word = words + 2 * Trits.lane(r);
             for (int part = 0; part < I; part += PART) {
                 int s = 0;
                 for (int c = 0; c < PART; c += WORD, word += PLANE, table += TABLES * 2 * ENTRIES) {
@@ -261,6 +270,6 @@ public final class MatVec {
     private static FloatVector half(long address) {
         ShortVector h = ShortVector.fromMemorySegment(HALVES, HostMemory.ALL, address, ByteOrder.nativeOrder());
         IntVector wide = (IntVector) h.convertShape(VectorOperators.ZERO_EXTEND_S2I, INTS, 0);
-        return wide.lanewise(VectorOperators.LSHL, 16).reinterpretAsFloats();
+        return wide.lanewise(LSHL, 16).reinterpretAsFloats();
     }
 }

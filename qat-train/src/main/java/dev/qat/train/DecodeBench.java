@@ -55,7 +55,7 @@ public final class DecodeBench {
         double weights = (double) n * n * s.matrices;
         List<String> names = new ArrayList<>(List.of("fp32", "bf16", "trits"));
         List<Double> bytes = new ArrayList<>(List.of(4 * weights, 2 * weights, weights / 4 + 4 * weights / s.group));
-        int warm = Math.max(3, 200 / s.matrices);
+        int warm = Math.max(3, 400 / s.matrices);
         if (llama != null) {
             for (GgmlType type : List.of(GgmlType.F16, GgmlType.BF16, GgmlType.TQ2_0)) {
                 if (n % type.elements != 0) continue;
