@@ -17,6 +17,7 @@ import dev.qat.train.AdamW;
 import dev.qat.train.Run;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.function.Function;
 
 /**
  * Group-wise asymmetric quantization with a trainable step and zero point per group, EfficientQAT's quantizer
@@ -40,9 +41,14 @@ public final class GroupAffine implements Quantizer {
 
     /** Puts a quantizer at the end of every linear's weight site, on the grid that the rule makes of the stage's bits and group. */
     public static List<GroupAffine> install(Backend backend, String owner, List<Linear> linears, int bits, int group, Rule rule) {
+        return install(backend, owner, linears, l -> rule.grid(l, bits, group), rule);
+    }
+
+    /** The same on a grid of the stage's own. */
+    static List<GroupAffine> install(Backend backend, String owner, List<Linear> linears, Function<Linear, Grid> grid, Rule rule) {
         List<GroupAffine> all = Slab.of(backend.memory(), owner, slab -> {
             List<GroupAffine> q = new ArrayList<>();
-            for (Linear l : linears) q.add(new GroupAffine(l, rule.grid(l, bits, group), rule, slab));
+            for (Linear l : linears) q.add(new GroupAffine(l, grid.apply(l), rule, slab));
             return q;
         });
         for (GroupAffine q : all) {

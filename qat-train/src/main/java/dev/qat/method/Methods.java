@@ -24,6 +24,7 @@ public final class Methods {
         entry("min-max", MinMaxRounding.class);
         entry("block-ap", BlockAp.class);
         entry("flexround", FlexRound.class);
+        entry("lwc", Lwc.class);
         entry("e2e-qp", E2eQp.class);
         entry("e2e-qat", E2eQat.class);
         entry("llm-qat", LlmQat.class);

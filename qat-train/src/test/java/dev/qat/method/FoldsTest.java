@@ -266,6 +266,22 @@ final class FoldsTest {
         assertEquals(5.5, dot, 1e-12);
     }
 
+    /** dL/dφ = G · J k̃ and dL/ds = G · Rot(φ) k of the worked pairs, by differences; the query's scale is the inverse. */
+    @Test
+    void slopesOfATurn() {
+        double[] k = {1, 3}, gk = {1, -2}, q = {2, -1}, gq = {0.5, 1};
+        assertEquals(-3.9815702, (turned(k, gk, 0.5 + 1e-5, 2) - turned(k, gk, 0.5 - 1e-5, 2)) / 2e-5, 1e-6);
+        assertEquals(-6.7850405, (turned(k, gk, 0.5, 2 + 1e-5) - turned(k, gk, 0.5, 2 - 1e-5)) / 2e-5, 1e-6);
+        assertEquals(1.0969782, (turned(q, gq, 0.5 + 1e-5, 0.5) - turned(q, gq, 0.5 - 1e-5, 0.5)) / 2e-5, 1e-6);
+        assertEquals(-0.2996410, (turned(q, gq, 0.5, 1 / (2 + 1e-5)) - turned(q, gq, 0.5, 1 / (2 - 1e-5))) / 2e-5, 1e-6);
+    }
+
+    private static double turned(double[] x, double[] g, double phi, double s) {
+        double[] t = x.clone();
+        Folds.turn(t, 1, 2, 1, new double[] {phi}, new double[] {s});
+        return g[0] * t[0] + g[1] * t[1];
+    }
+
     @Test
     void aTurnMergedIntoMatrices() {
         double[] wk = {1, 0, 2, 0, -1, 1}, wq = {0.5, 1, 0, 1, 0, -1};
