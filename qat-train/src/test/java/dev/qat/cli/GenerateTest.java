@@ -202,5 +202,17 @@ final class GenerateTest {
         assertEquals(0, Main.run("train", recipe.toString(), "backend=cpu", "threads=2"));
         JsonNode result = new ObjectMapper().readTree(temp.resolve("trained/result.json").toFile());
         assertEquals(GeneratedSet.stream(List.of(set), vocabulary()).length / 16, result.get("train_windows").asInt());
+        assertEquals(windows(recipe, 1, false), windows(recipe, 2, false), "the first ones, whatever the seed");
+        assertTrue(!windows(recipe, 1, true).equals(windows(recipe, 2, true)), "drawn by the seed");
+    }
+
+    /** The hash of seven windows to train on and of those to judge by, which are in a file. */
+    private String windows(Path recipe, int seed, boolean draw) throws IOException {
+        Path text = Files.writeString(temp.resolve("text.txt"), "Some words to judge by, and some more. ".repeat(20));
+        assertEquals(0, Main.run("train", recipe.toString(), "backend=cpu", "threads=2", "name=drawn", "checkpoint.resume=never", "seed=" + seed, "data.draw=" + draw, "data.windows=7",
+                "eval.files=[" + text + "]", "stages=[{method: min-max, bits: 4-8-4}]"));
+        JsonNode result = new ObjectMapper().readTree(temp.resolve("drawn/result.json").toFile());
+        assertEquals(7, result.get("train_windows").asInt());
+        return result.get("fingerprint").get("data").asText();
     }
 }
