@@ -6,6 +6,9 @@ import dev.qat.tensor.Fail;
 import dev.qat.train.Run;
 import dev.qat.train.Stage;
 import dev.qat.train.Watch;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.List;
 
 /**
  * The first phase of FPTQuant (arXiv 2506.04985): function-preserving transforms T_k, T_v and T_u of every block, optimized without
@@ -37,10 +40,15 @@ public record FptLocal(double p, int steps, double rate, boolean residual, boole
                 if (run.planned()) continue;
                 Merge weights = new Merge(m.memory());
                 LocalNorms norms = new LocalNorms(m.config, weights, b, p);
-                double[] losses = norms.train(steps, rate);
+                List<MemorySegment> found = run.once("fpt-local", b.index, 8L * norms.parameters().length, () -> {
+                    double[] losses = norms.train(steps, rate);
+                    return List.of(MemorySegment.ofArray(norms.parameters()), MemorySegment.ofArray(new double[] {losses[0], losses[losses.length - 1]}));
+                });
+                MemorySegment.ofArray(norms.parameters()).copyFrom(found.getFirst());
                 norms.merge(weights, b);
                 weights.store();
-                job.step(b.index + 1, "block %d: norms %.4g -> %.4g".formatted(b.index, losses[0], losses[losses.length - 1]));
+                double[] ends = found.getLast().toArray(ValueLayout.JAVA_DOUBLE_UNALIGNED);
+                job.step(b.index + 1, "block %d: norms %.4g -> %.4g".formatted(b.index, ends[0], ends[1]));
             }
         }
         if (down) Rotate.online(m, run.planned(), false);

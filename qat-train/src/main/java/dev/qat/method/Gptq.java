@@ -66,16 +66,20 @@ public record Gptq(int bits, int group, double damp, boolean order, boolean sequ
     }
 
     private void quantize(Run run, Chain chain, Block b, List<List<Linear>> inputs) {
+        List<Linear> all = inputs.stream().flatMap(List::stream).toList();
+        long bytes = all.stream().mapToLong(l -> l.weight.value().bytes()).sum();
+        GroupAffine.use(run, all, bits, group, Solved.of(run.once("gptq", b.index, bytes, () -> Solved.segments(solve(run, chain, b, inputs)))));
+    }
+
+    private List<Solved> solve(Run run, Chain chain, Block b, List<List<Linear>> inputs) {
         List<Moments> moments = inputs.stream().map(l -> new Moments(run.backend(), l.getFirst())).toList();
         chain.look(b);
-        List<Linear> all = new ArrayList<>();
         List<Solved> solved = new ArrayList<>();
         for (int i = 0; i < inputs.size(); i++) {
-            all.addAll(inputs.get(i));
             if (!run.planned()) solved.addAll(solve(run, moments.get(i), inputs.get(i)));
             moments.get(i).close();
         }
-        GroupAffine.use(run, all, bits, group, solved);
+        return solved;
     }
 
     private List<Solved> solve(Run run, Moments moments, List<Linear> readers) {

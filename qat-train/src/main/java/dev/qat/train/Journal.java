@@ -11,6 +11,7 @@ import dev.qat.train.Checkpoints.Place;
 import dev.qat.train.Checkpoints.Stored;
 import dev.qat.train.Checkpoints.Unit;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.time.Instant;
 import java.time.temporal.ChronoUnit;
 import java.util.ArrayList;
@@ -18,6 +19,8 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.Future;
+import java.util.function.Supplier;
+import java.util.stream.IntStream;
 
 /**
  * How far a run has come, kept so that it can go on after its process died.
@@ -188,11 +191,9 @@ final class Journal implements AutoCloseable {
             if (wish != null) throw Fail.again("%s at step %d of %s: stopped. The recipe keeps no checkpoints (checkpoint.keep), so the run begins anew when run again.", wish, mark.step, name.stage());
             return;
         }
-        long now = System.nanoTime();
-        boolean time = config.minutes() > 0 && now - kept >= config.minutes() * 60e9 && scribe.idle();
         boolean steps = config.steps() > 0 && mark.step > 0 && mark.step < total && mark.step % config.steps() == 0;
         boolean resumedHere = here() && mark.step == from.place().step();
-        if (wish == null && (!time && !steps || resumedHere)) return;
+        if (wish == null && (!due() && !steps || resumedHere)) return;
         Future<Integer> written = keep(name, memory, adam, mark, total);
         if (wish != null) throw stopped(wish, "step %d of %d of %s%s".formatted(mark.step, total, name.stage(), name.block() < 0 ? "" : ", block " + name.block()), written);
     }
@@ -222,7 +223,7 @@ final class Journal implements AutoCloseable {
     }
 
     /** A manifest of this moment, written once what it names is. */
-    private Future<Integer> commit(java.util.function.Supplier<Place> place) {
+    private Future<Integer> commit(Supplier<Place> place) {
         List<Done> units = List.copyOf(done);
         List<Runner.Row> judged = List.copyOf(rows);
         long bytes = metrics.position();
@@ -238,6 +239,36 @@ final class Journal implements AutoCloseable {
     private Fail stopped(String wish, String where, Future<Integer> written) {
         int number = Scribe.get(written);
         return Fail.again("%s at %s: checkpoint %d is written to %s. Run the same command again to go on.", wish, where, number, files.folder());
+    }
+
+    /**
+     * Work that no optimizer does, such as a block's calibration: what it found, from an earlier process where that was done, else
+     * made now and kept as a loop's values are. The run may end behind it.
+     */
+    List<MemorySegment> once(Trainer.Name name, Supplier<List<MemorySegment>> work) {
+        if (past()) {
+            Unit u = from.finished().get(done.size());
+            fits(name, 0, u.stage(), u.block(), u.steps());
+            done.add(new Done(name.stage(), name.block(), 0, 0, 0, Scribe.ready(u.file())));
+            try (Safetensors file = files.open(u.file())) {
+                return IntStream.range(0, file.names().size()).mapToObj(i -> MemorySegment.ofArray(file.bytes("" + i).toArray(ValueLayout.JAVA_BYTE))).toList();
+            }
+        }
+        List<MemorySegment> found = work.get();
+        List<Piece> pieces = IntStream.range(0, found.size()).mapToObj(i -> whole("" + i, MemorySegment.ofArray(found.get(i).toArray(ValueLayout.JAVA_BYTE)))).toList();
+        String kind = "unit-%04d".formatted(done.size());
+        done.add(new Done(name.stage(), name.block(), 0, 0, 0, config.keep() == 0 ? Scribe.ready(null) : scribe.write(() -> files.write(kind, pieces))));
+        if (stop.wish() == null && config.keep() > 0 && (due() || config.steps() > 0)) {
+            commit(() -> null);
+            kept = System.nanoTime();
+        }
+        pause("after block " + name.block() + " of " + name.stage());
+        return found;
+    }
+
+    /** Whether it is time for a checkpoint, and none is being written. */
+    private boolean due() {
+        return config.minutes() > 0 && System.nanoTime() - kept >= config.minutes() * 60e9 && scribe.idle();
     }
 
     /** Between two loops, where nothing trains: ends the run if that was asked for. */

@@ -10,12 +10,14 @@ import dev.qat.ops.Ops;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.PackedWeight;
 import dev.qat.tensor.Tensor;
+import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.function.DoubleSupplier;
+import java.util.function.Supplier;
 import java.util.stream.Collectors;
 
 /** What the stages of a run share: the student, its full-precision teacher, the windows, and the codes made so far. */
@@ -125,6 +127,18 @@ public final class Run {
     /** The codes of every linear quantized so far. */
     public Map<Linear, PackedWeight> packed() {
         return packed;
+    }
+
+    /**
+     * What a stage finds out about a block without an optimizer, as bytes: made by {@code work}, or taken from
+     * what an earlier process kept. Calls come in the same order in every process.
+     *
+     * @param bytes what is kept of it, for plans, whose work finds nothing
+     */
+    public List<MemorySegment> once(String stage, int block, long bytes, Supplier<List<MemorySegment>> work) {
+        if (plan == null) return journal.once(new Trainer.Name(stage, block), work);
+        plan.kept(bytes, 0, 0);
+        return work.get();
     }
 
     /** Runs a stage of this run. One that does not stream finds every weight of the student in memory, an fp32 master. */

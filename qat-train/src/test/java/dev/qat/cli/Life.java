@@ -40,11 +40,10 @@ final class Life {
         while (process.isAlive() && !(Files.exists(metrics()) && Files.size(metrics()) > 0 && Files.getLastModifiedTime(metrics()).toMillis() != before)) Thread.sleep(1);
     }
 
-    /** SIGKILL after so many milliseconds; false if it was over before. */
-    boolean killedAfter(long milliseconds) throws InterruptedException {
-        if (process.waitFor(milliseconds, TimeUnit.MILLISECONDS)) return false;
-        process.destroyForcibly();
-        return true;
+    /** SIGKILL after so many milliseconds; false if it came to its end before that. */
+    boolean killedAfter(long milliseconds) throws Exception {
+        if (!process.waitFor(milliseconds, TimeUnit.MILLISECONDS)) process.destroyForcibly();
+        return end() == 128 + 9;
     }
 
     int end() throws Exception {
