@@ -6,15 +6,16 @@ import dev.qat.tensor.Memory;
 import dev.qat.tensor.Shuttle;
 import dev.qat.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
-import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.NavigableMap;
+import java.util.TreeMap;
 
 /** A device's memory as tensors see it. Writes travel behind their caller (see {@link Staging}); reads wait for what was asked before. */
 final class CudaMemory implements Memory, AutoCloseable {
     private final Device device;
     private final Staging staging;
-    private final Map<Long, MemorySegment> pinned = new HashMap<>();
+    private final NavigableMap<Long, MemorySegment> pinned = new TreeMap<>();
     /** While a step is being captured: its writes would be lost, since a replay repeats only what the device does. */
     private boolean capturing;
 
@@ -68,7 +69,9 @@ final class CudaMemory implements Memory, AutoCloseable {
     @Override
     public void write(Tensor to, Pieces pieces) {
         Fail.unless(!capturing, "%s was written from the host inside a captured step; write it before the step", to);
-        staging.write(to.address, to.bytes(), pieces);
+        MemorySegment here = onHost(to);
+        if (here != null) pieces.put(here, 0);
+        else staging.write(to.address, to.bytes(), pieces);
     }
 
     @Override
@@ -80,7 +83,17 @@ final class CudaMemory implements Memory, AutoCloseable {
     public void read(MemorySegment to, Tensor from) {
         Fail.unless(to.byteSize() == from.bytes(), "%s gives %d bytes, asked for %d", from, from.bytes(), to.byteSize());
         Fail.unless(!capturing, "%s was read by the host inside a captured step; read it after the step", from);
-        device.download(to, from.address);
+        MemorySegment here = onHost(from);
+        if (here != null) to.copyFrom(here);
+        else device.download(to, from.address);
+    }
+
+    /** The bytes of a tensor that lies in pinned memory, when no kernel works on them any more; null for one on the device. */
+    private synchronized MemorySegment onHost(Tensor t) {
+        Map.Entry<Long, MemorySegment> below = pinned.floorEntry(t.address);
+        if (below == null || t.address + t.bytes() > below.getKey() + below.getValue().byteSize()) return null;
+        device.sync();
+        return below.getValue().asSlice(t.address - below.getKey(), t.bytes());
     }
 
     void capturing(boolean now) {

@@ -133,6 +133,15 @@ final class ContainerIT {
     }
 
     @Test
+    void aReadOnlyOutputDirectoryIsSaidAtOnce() throws Exception {
+        String container = create("qat-test/qat-cpu", "train", dir.recipe(), "name=nowhere", "output=/opt/qat/out");
+        docker.startContainerCmd(container).exec();
+        assertEquals(Fail.IO, end(container), log(container));
+        assertTrue(log(container).lines().anyMatch(l -> l.startsWith("qat: ") && l.contains("/opt/qat/out")), log(container));
+        docker.removeContainerCmd(container).exec();
+    }
+
+    @Test
     void theCudaImageSaysWhatItLacksWithoutADriver() throws Exception {
         String train = create("qat-test/qat", "train", dir.recipe(), "name=gpu", "backend=cuda");
         docker.startContainerCmd(train).exec();

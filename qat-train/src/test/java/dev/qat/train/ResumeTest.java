@@ -79,11 +79,14 @@ final class ResumeTest {
     /** How many parts a batch of the end-to-end stage is computed in. */
     private int accumulate = 1;
 
+    /** Moments on the host, batches in parts, what blocks start again from on the host. */
+    private boolean thrifty;
+
     private Recipe recipe(String output, Recipe.Checkpoint checkpoint, int epochs) {
         return new Recipe("tiny", new Recipe.Source(temp.resolve("model"), Recipe.Init.LOAD), "cpu", Precision.FP32, false, 2, 3, temp.resolve(output),
                 new Recipe.Data(List.of(), List.of(), 0, 16, 0, 80, 1, 0, 0), new Recipe.Eval(List.of(), 0, 16, 4, 4), Recipe.Save.DEFAULTS, checkpoint, Recipe.Recovery.DEFAULTS, Recipe.Observe.DEFAULTS, "",
                 List.of(new Rtn(2, 32), new BlockAp(2, 32, 2, 8, 3e-3, 3e-3, 0.05, Part.ALL, true),
-                        new E2eQp(epochs, 8, 1e-3, 0.3, 0, EndToEnd.Loss.DISTILL, 0, Part.ALL, true, false, false, accumulate, false)));
+                        new E2eQp(epochs, 8, 1e-3, 0.3, 0, EndToEnd.Loss.DISTILL, 0, Part.ALL, true, thrifty, thrifty, thrifty ? 2 : 1, thrifty)));
     }
 
     private static final Recipe.Checkpoint OFTEN = new Recipe.Checkpoint(0, 3, 2, Recipe.Resume.AUTO);
@@ -161,6 +164,18 @@ final class ResumeTest {
         run("whole", Recipe.Checkpoint.DEFAULTS, cpu, Watch.NOBODY);
         assertTrue(mortally("cpu", cpu, new Random(7), 40) > 0);
         assertSame("whole", "cpu");
+    }
+
+    @Test
+    void diesAgainAndAgainWithMomentsOnTheHost() throws IOException {
+        thrifty = true;
+        Supplier<Backend> cuda = () -> new CudaBackend(StandIn.open(), Precision.FP32), cpu = () -> new CpuBackend(1);
+        for (Supplier<Backend> backend : List.of(cpu, cuda)) {
+            String whole = "whole" + (backend == cuda), killed = "killed" + (backend == cuda);
+            run(whole, Recipe.Checkpoint.DEFAULTS, backend, Watch.NOBODY);
+            assertTrue(mortally(killed, backend, new Random(7), 60) > 0);
+            assertSame(whole, killed);
+        }
     }
 
     /** Dies when a few checkpoints of the end-to-end stage stand. */
