@@ -10,14 +10,16 @@
 //
 // w, y (groups · G) fp32 or BF16   scale, edge, shift, their gradients (groups), dy, dw (groups · G), residual (1) fp32; dw may be dy
 // edge, shift, residual may be null      acc: 0 writes, 1 adds; a null gradient is skipped
-// One block per group. Values are one rounding per operation: the same bits as the reference. Fixed-order sums.
+// `split` blocks share a group, `span` elements each; with more than one, the sums of ternaryBack go to parts (groups, split, 2),
+// which ternaryBackParts adds in order, one warp per group. Values are one rounding per operation: the same bits as the reference. Fixed-order sums.
 #include "trits.cuh"
 
 extern "C" __global__ void __launch_bounds__(512) ternary(void* y, int halfY, const void* w, int halfW, const float* scale, const float* edge,
                                                           const float* shift, const float* residual, float level, float share, int shape,
-                                                          float offset, i64 G, int wide) {
-    i64 from = blockIdx.x * G, to = from + G;
-    Group g(scale, edge, blockIdx.x, share);
+                                                          float offset, i64 G, i64 span, int split, int wide) {
+    int group = blockIdx.x / split;
+    i64 from = group * G + blockIdx.x % split * span, to = min(from + span, (group + 1) * G);
+    Group g(scale, edge, group, share);
     float a = __fmul_rn(g.scale, level), b = __fmul_rn(offset, g.scale);
     for (i64 i = from + 4 * threadIdx.x; i < to; i += 4 * blockDim.x) {
         int count = countOf(to, i);
@@ -27,7 +29,7 @@ extern "C" __global__ void __launch_bounds__(512) ternary(void* y, int halfY, co
         for (int k = 0; k < 4; k++) {
             t[k] = __fmul_rn(a, t[k]);
             if (offset != 0) t[k] = __fadd_rn(t[k], b);
-            if (shift) t[k] = __fadd_rn(t[k], shift[blockIdx.x]);
+            if (shift) t[k] = __fadd_rn(t[k], shift[group]);
             if (residual) t[k] = __fadd_rn(t[k], __fmul_rn(*residual, v[k]));
         }
         put4(y, i, t, count, wide, halfY);
@@ -37,9 +39,10 @@ extern "C" __global__ void __launch_bounds__(512) ternary(void* y, int halfY, co
 extern "C" __global__ void __launch_bounds__(512) ternaryBack(float* dw, int accW, float* dscale, int accScale, float* dshift, int accShift,
                                                               const float* dy, const void* w, int halfW, const float* scale, const float* edge,
                                                               const float* residual, float level, float share, float clip, float beyond,
-                                                              float slope, int shape, float offset, i64 G, int wide) {
-    i64 from = blockIdx.x * G, to = from + G;
-    Group g(scale, edge, blockIdx.x, share);
+                                                              float slope, int shape, float offset, i64 G, i64 span, int split, float* parts, int wide) {
+    int group = blockIdx.x / split;
+    i64 from = group * G + blockIdx.x % split * span, to = min(from + span, (group + 1) * G);
+    Group g(scale, edge, group, share);
     float r = residual ? *residual : 0, scaleSum = 0, shiftSum = 0, most = __fmul_rn(clip, g.scale);
     for (i64 i = from + 4 * threadIdx.x; i < to; i += 4 * blockDim.x) {
         int count = countOf(to, i);
@@ -57,6 +60,20 @@ extern "C" __global__ void __launch_bounds__(512) ternaryBack(float* dw, int acc
     }
     if (dscale) scaleSum = blockSum(scaleSum);
     if (dshift) shiftSum = blockSum(shiftSum);
+    if (threadIdx.x > 0) return;
+    if (split > 1) {
+        parts[2 * blockIdx.x] = scaleSum, parts[2 * blockIdx.x + 1] = shiftSum;
+        return;
+    }
+    if (dscale) put(&dscale[group], slope * scaleSum, accScale);
+    if (dshift) put(&dshift[group], shiftSum, accShift);
+}
+
+extern "C" __global__ void __launch_bounds__(32) ternaryBackParts(float* dscale, int accScale, float* dshift, int accShift, const float* parts, int split, float slope) {
+    const float* mine = parts + 2ll * blockIdx.x * split;
+    float scaleSum = 0, shiftSum = 0;
+    for (int i = LANE; i < split; i += WARP) scaleSum += mine[2 * i], shiftSum += mine[2 * i + 1];
+    scaleSum = warpSum(scaleSum), shiftSum = warpSum(shiftSum);
     if (threadIdx.x > 0) return;
     if (dscale) put(&dscale[blockIdx.x], slope * scaleSum, accScale);
     if (dshift) put(&dshift[blockIdx.x], shiftSum, accShift);

@@ -336,7 +336,7 @@ final class OpTable {
     // ---- random numbers ----------------------------------------------------------------------------------------------
 
     private static Row sample(String variant, Sampling sampling) {
-        return row("sample", variant, sizes("B V", of(1, 1), of(3, 7), of(5, 33), of(64, 257)), s -> List.of(
+        return row("sample", variant, sizes("B V", of(1, 1), of(3, 7), of(5, 33), of(64, 257), of(2, 5003)), s -> List.of(
                 new Arg.Out("ids", DType.I32, true, s.at("B")), in("logits", s.at("B"), s.at("V")), ints("keys", i -> i % 2 == 0 ? i : 1000 - i, s.at("B"), 2),
                 fixed("sampling", sampling)));
     }

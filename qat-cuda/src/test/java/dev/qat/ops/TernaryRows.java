@@ -14,8 +14,8 @@ import java.util.List;
 
 /** The rows of the ternary ops. Groups divide a row, are the row, or hold several rows. */
 final class TernaryRows {
-    private static final List<Size> GROUPS = sizes("O I G", of(1, 1, 1), of(3, 5, 5), of(2, 12, 4), of(3, 96, 32), of(5, 66, 33), of(3, 8, 24), of(4, 6, 12), of(9, 256, 128));
-    private static final List<Size> QUADS = sizes("O I G", of(1, 4, 4), of(2, 12, 4), of(3, 96, 32), of(5, 40, 8), of(2, 8, 16), of(3, 256, 128));
+    private static final List<Size> GROUPS = sizes("O I G", of(1, 1, 1), of(3, 5, 5), of(2, 12, 4), of(3, 96, 32), of(5, 66, 33), of(3, 8, 24), of(4, 6, 12), of(9, 256, 128), of(3, 30000, 90000));
+    private static final List<Size> QUADS = sizes("O I G", of(1, 40000, 40000), of(1, 4, 4), of(2, 12, 4), of(3, 96, 32), of(5, 40, 8), of(2, 8, 16), of(3, 256, 128));
 
     /** Weights on the edge of the dead zone, at the clip, and the same ones again. */
     private static final Special TIES = Special.of("on the edge", named("w", i -> (i * 7 % 33 - 16) * 0.03125), named("scale", i -> 0.25), named("edge", i -> 0.125));

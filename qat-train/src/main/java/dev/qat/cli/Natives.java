@@ -28,7 +28,7 @@ final class Natives {
     private static final String RUNTIME = "or use an image nvidia/cuda:12.6.3-runtime";
     private static final List<Library> CUDA = List.of(
             new Library("cuda driver", "libcuda.so.1", "the NVIDIA driver",
-                    "install the driver, 560 or newer for CUDA 12.6 (in a container: start it with --gpus all)"),
+                    "install the driver, 525 or newer (in a container: start it with --gpus all)"),
             new Library("cublas", "libcublas.so.12", "cuBLAS of CUDA 12",
                     "install libcublas-12-6 from NVIDIA's packages, " + RUNTIME),
             new Library("nvrtc", "libnvrtc.so.12", "the kernel compiler of CUDA 12",
