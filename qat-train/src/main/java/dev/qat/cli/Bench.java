@@ -15,12 +15,12 @@ import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
 
 /** Measures the engine; one JSON line per measurement. */
-@Command(name = "bench", versionProvider = Main.Version.class, mixinStandardHelpOptions = true, subcommands = {Bench.BlockAp.class, BenchGenerate.class, BenchFiles.class, Bench.Decode.class},
+@Command(name = "bench", versionProvider = Main.Version.class, mixinStandardHelpOptions = true, subcommands = {Bench.BlockAp.class, BenchOps.class, BenchGenerate.class, BenchFiles.class, Bench.Decode.class},
         description = "Measure the engine against its floor.")
 final class Bench implements Callable<Integer> {
     @Override
     public Integer call() {
-        throw Fail.usage("bench: no benchmark named. Known: block-ap, generate, files, decode");
+        throw Fail.usage("bench: no benchmark named. Known: block-ap, ops, generate, files, decode");
     }
 
     @Command(name = "block-ap", mixinStandardHelpOptions = true, description = {
@@ -43,7 +43,7 @@ final class Bench implements Callable<Integer> {
                 BlockBench.Result r = BlockBench.run(be, new BlockBench.Shape(shape[0], shape[1], shape[2], shape[3], shape[4], shape[5], shape[6], shape[7]));
                 ObjectMapper json = new ObjectMapper();
                 ObjectNode line = json.createObjectNode();
-                line.put("ms_per_step", round(r.msPerStep())).put("gemm_floor_ms", round(r.gemmFloorMs())).put("gflop", round(r.gflop()));
+                line.put("ms_per_step", round(r.msPerStep())).put("gemm_floor_ms", round(r.gemmFloorMs())).put("roofline_ms", round(r.rooflineMs())).put("gflop", round(r.gflop()));
                 line.put("peak_gflops", round(r.peakGflops())).put("ratio", round(r.ratio()));
                 line.set("ms_per_op", json.valueToTree(r.msPerOp()));
                 System.out.println(line);

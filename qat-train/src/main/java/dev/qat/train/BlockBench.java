@@ -19,8 +19,11 @@ import java.util.Map;
 
 /** The Block-AP step of one random block, timed against its floor: the products at the speed of a large one on the same threads. */
 public final class BlockBench {
-    /** @param gemmFloorMs 3 × the forward products' operations over the measured peak */
-    public record Result(double msPerStep, double gemmFloorMs, double gflop, double peakGflops, double ratio, Map<String, Double> msPerOp) {}
+    /**
+     * @param gemmFloorMs 3 × the forward products' operations over the measured peak
+     * @param rooflineMs  of every op the longer of its operations over that peak and its bytes over the measured speed of a copy
+     */
+    public record Result(double msPerStep, double gemmFloorMs, double rooflineMs, double gflop, double peakGflops, double ratio, Map<String, Double> msPerOp) {}
 
     public record Shape(int dim, int ffn, int heads, int seq, int batch, int bits, int group, int steps) {}
 
@@ -54,7 +57,9 @@ public final class BlockBench {
         try (Step step = new Step(backend, "step", true, body); Peak peak = new Peak(backend)) {
             double[] ms = new double[s.steps], product = new double[s.steps];
             time(step, adam, backend, peak, ms, product);
-            return result(ms, Peak.of(product), forwardFlop(step.cost()), perOp(meter, body, adam));
+            double products = Peak.of(product), bandwidth = bandwidth(backend, model.linears().getLast().weight.value());
+            double roofline = step.cost().ops().values().stream().mapToDouble(op -> Math.max(op.flop() / products, op.bytes() / bandwidth)).sum();
+            return result(ms, products, 1e3 * roofline, forwardFlop(step.cost()), perOp(meter, body, adam));
         }
     }
 
@@ -93,14 +98,28 @@ public final class BlockBench {
         }
     }
 
+    /** Bytes per second that a copy reads and writes. */
+    private static double bandwidth(Backend backend, Tensor x) {
+        Tensor y = backend.memory().tensor("copy", x.dims());
+        double best = Double.MAX_VALUE;
+        for (int i = 0; i < WARMUP; i++) {
+            long start = System.nanoTime();
+            backend.copy(y, x);
+            backend.sync();
+            best = Math.min(best, (System.nanoTime() - start) * 1e-9);
+        }
+        backend.memory().free(y.address);
+        return 2 * x.bytes() / best;
+    }
+
     private static double forwardFlop(Step.Cost cost) {
         return cost.ops().get("linear").flop();
     }
 
-    private static Result result(double[] ms, double peak, double forward, Map<String, Double> perOp) {
+    private static Result result(double[] ms, double peak, double roofline, double forward, Map<String, Double> perOp) {
         Arrays.sort(ms);
         double median = ms[ms.length / 2], floor = 3 * forward / peak * 1e3;
-        return new Result(median, floor, 3 * forward * 1e-9, peak * 1e-9, median / floor, perOp);
+        return new Result(median, floor, roofline, 3 * forward * 1e-9, peak * 1e-9, median / floor, perOp);
     }
 
     /** Milliseconds per op in one step, metered in a run of its own so that the meter costs the timing nothing. */
