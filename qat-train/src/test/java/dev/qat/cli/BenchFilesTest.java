@@ -21,6 +21,7 @@ final class BenchFilesTest {
     Path temp;
 
     @Test
+    @SuppressWarnings("try")
     void aFileOfHalfTheBits() throws Exception {
         try (LlamaProducts llama = new LlamaProducts()) {
             TinyDir.in(temp);

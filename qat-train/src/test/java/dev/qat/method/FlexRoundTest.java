@@ -29,6 +29,7 @@ final class FlexRoundTest {
 
     /** w = (0.34, −0.26, 0.9), Δ = 0.2, divisors (1, 1.2, 1) and 1.1 of the row, dL/dŵ = 1. */
     @Test
+    @SuppressWarnings("try")
     void workedExample() {
         try (Backend be = new CpuBackend(1)) {
             Linear l = Tiny.model(be, Tiny.LLAMA, 5).blocks().getFirst().q;

@@ -30,6 +30,7 @@ final class LwcTest {
 
     /** The row (1.2, −0.3, 0.5, −0.8) at 4 bits, and the slopes of the mean (ŵ − target)² by u and v: of the formulas, the gradient through s and l. */
     @Test
+    @SuppressWarnings("try")
     void workedRowAndItsGradient() {
         try (Backend be = new CpuBackend(1)) {
             Linear any = Tiny.model(be, Tiny.LLAMA, 5).blocks().getFirst().q;

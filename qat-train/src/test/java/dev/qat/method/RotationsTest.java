@@ -164,6 +164,7 @@ final class RotationsTest {
     /** The gradient of every rotation against differences of the loss; along the rotations it is zero, since they change nothing. */
     @ParameterizedTest
     @ValueSource(strings = {"biased", "qwen3"})
+    @SuppressWarnings("try")
     void theirGradient(String config) {
         look(config, (run, turns) -> {
             randomize(run, turns);

@@ -40,6 +40,7 @@ final class TeqTest {
     /** @param output y  @param slope dL/ds of L = ½‖y − y_fp‖² */
     private record Worked(float[] output, double[] slope) {}
 
+    @SuppressWarnings("try")
     private static Worked worked(double[] s, boolean quantized) {
         try (Backend be = new ReferenceBackend()) {
             Tensor x = be.memory().tensor("x", 2, 2), w = be.memory().tensor("w", 2, 2), target = be.memory().tensor("target", 2, 2), y = be.memory().tensor("y", 2, 2);

@@ -300,6 +300,7 @@ final class ResumeTest {
     }
 
     @Test
+    @SuppressWarnings("try")
     void twoProcessesDoNotShareADirectory() {
         Recipe r = recipe("shared", OFTEN, 2);
         try (RunFiles mine = RunFiles.open(r, Watch.NOBODY)) {
