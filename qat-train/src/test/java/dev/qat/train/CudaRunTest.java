@@ -79,7 +79,9 @@ final class CudaRunTest {
             double a = cpu.steps.get(i).get("train/loss").asDouble(), b = cuda.steps.get(i).get("train/loss").asDouble();
             assertEquals(a, b, tolerance * a, "loss of " + cpu.steps.get(i));
         }
-        assertTrue(equalCodes(cpu.result, cuda.result) >= 0.998, "codes that agree: " + equalCodes(cpu.result, cuda.result));
+        double equal = equalCodes(cpu.result, cuda.result);
+        System.out.printf("CudaRunTest: %.5f of the codes agree after %d steps%n", equal, steps);
+        assertTrue(equal >= 0.999, "codes that agree: " + equal);
     }
 
     /** Share of all codes that are the same in both runs. */
