@@ -3,7 +3,6 @@ package dev.qat.method;
 import dev.qat.model.Block;
 import dev.qat.train.AdamW;
 import dev.qat.train.Blockwise;
-import dev.qat.train.Packing;
 import dev.qat.train.Part;
 import dev.qat.train.Run;
 import dev.qat.train.Schedule;
@@ -36,26 +35,20 @@ public record BlockAp(int bits, int group, int epochs, int batch, double weightR
 
     @Override
     public void run(Run run) {
-        run.reset();
         double rate = weightRate > 0 ? weightRate : run.rule().bits(bits) == 2 ? 2e-5 : 1e-5;
-        try (Packing packing = new Packing(run)) {
-            Blockwise.train(run, "block-ap", new Blockwise.Config(epochs, 0, batch, rate, new Schedule(Schedule.Shape.COSINE, 0, floor),
-                    AdamW.Config.DEFAULTS, windows, shuffle), new Training(run, rate, packing));
-            packing.use();
-        }
+        Blockwise.codes(run, "block-ap", new Blockwise.Config(epochs, 0, batch, rate, new Schedule(Schedule.Shape.COSINE, 0, floor),
+                AdamW.Config.DEFAULTS, windows, shuffle), new Training(run, rate));
     }
 
-    /** All weights and gains of a block, with a group-affine quantizer on every linear; codes wait on the host until all are there. */
+    /** All weights and gains of a block, with a group-affine quantizer on every linear. */
     private final class Training implements Blockwise.Method {
         private final Run run;
         private final double rate;
-        private final Packing packing;
         private List<GroupAffine> quantizers;
 
-        Training(Run run, double rate, Packing packing) {
+        Training(Run run, double rate) {
             this.run = run;
             this.rate = rate;
-            this.packing = packing;
         }
 
         @Override
@@ -69,11 +62,6 @@ public record BlockAp(int bits, int group, int epochs, int batch, double weightR
             run.use(block.linears(), GroupAffine.freeze(run.backend(), quantizers));
             GroupAffine.free(run.backend().memory(), quantizers);
             run.student().release(block);
-        }
-
-        @Override
-        public void leave(Block block) {
-            packing.park();
         }
     }
 }

@@ -13,7 +13,6 @@ import dev.qat.tensor.Param;
 import dev.qat.tensor.Tensor;
 import dev.qat.train.AdamW;
 import dev.qat.train.Blockwise;
-import dev.qat.train.Packing;
 import dev.qat.train.Part;
 import dev.qat.train.Run;
 import dev.qat.train.Schedule;
@@ -50,12 +49,7 @@ public record FlexRound(int bits, int group, int steps, int batch, double rate, 
 
     @Override
     public void run(Run run) {
-        run.reset();
-        try (Packing packing = new Packing(run)) {
-            Blockwise.train(run, "flexround", new Blockwise.Config(0, steps, batch, rate, new Schedule(Schedule.Shape.COSINE, 0, 0), AdamW.Config.DEFAULTS, windows, shuffle),
-                    new Training(run, packing));
-            packing.use();
-        }
+        Blockwise.codes(run, "flexround", new Blockwise.Config(0, steps, batch, rate, new Schedule(Schedule.Shape.COSINE, 0, 0), AdamW.Config.DEFAULTS, windows, shuffle), new Training(run));
     }
 
     /** The divisors of one linear, as logarithms.   each (O · I)  row (O) */
@@ -97,13 +91,11 @@ public record FlexRound(int bits, int group, int steps, int batch, double rate, 
 
     private final class Training implements Blockwise.Method {
         private final Run run;
-        private final Packing packing;
         private List<Divisors> divisors;
         private List<GroupAffine> quantizers;
 
-        Training(Run run, Packing packing) {
+        Training(Run run) {
             this.run = run;
-            this.packing = packing;
         }
 
         @Override
@@ -132,11 +124,6 @@ public record FlexRound(int bits, int group, int steps, int batch, double rate, 
             GroupAffine.free(memory, quantizers);
             memory.free(divisors.getFirst().each.value().address);
             run.student().release(block);
-        }
-
-        @Override
-        public void leave(Block block) {
-            packing.park();
         }
     }
 }

@@ -14,7 +14,6 @@ import dev.qat.tensor.Param;
 import dev.qat.tensor.Tensor;
 import dev.qat.train.AdamW;
 import dev.qat.train.Blockwise;
-import dev.qat.train.Packing;
 import dev.qat.train.Part;
 import dev.qat.train.Run;
 import dev.qat.train.Schedule;
@@ -52,12 +51,7 @@ public record Lwc(int bits, int group, int epochs, int batch, double rate, Part 
 
     @Override
     public void run(Run run) {
-        run.reset();
-        try (Packing packing = new Packing(run)) {
-            Blockwise.train(run, "lwc", new Blockwise.Config(epochs, 0, batch, rate, new Schedule(Schedule.Shape.CONSTANT, 0, 0), AdamW.Config.DEFAULTS, windows, shuffle),
-                    new Training(run, packing));
-            packing.use();
-        }
+        Blockwise.codes(run, "lwc", new Blockwise.Config(epochs, 0, batch, rate, new Schedule(Schedule.Shape.CONSTANT, 0, 0), AdamW.Config.DEFAULTS, windows, shuffle), new Training(run));
     }
 
     /** Both ends of a linear's groups and what they are multiplied by.   high, low, u, v (1, groups) */
@@ -96,12 +90,10 @@ public record Lwc(int bits, int group, int epochs, int batch, double rate, Part 
 
     private final class Training implements Blockwise.Method {
         private final Run run;
-        private final Packing packing;
         private List<Clip> clips;
 
-        Training(Run run, Packing packing) {
+        Training(Run run) {
             this.run = run;
-            this.packing = packing;
         }
 
         private Grid grid(Linear l) {
@@ -145,11 +137,6 @@ public record Lwc(int bits, int group, int epochs, int batch, double rate, Part 
                 h[i] = (h[i] * (float) Math.exp(u[i]) - l[i]) * (1f / c.grid.maxCode());
             }
             quantizer.start(memory, h, l);
-        }
-
-        @Override
-        public void leave(Block block) {
-            packing.park();
         }
     }
 }

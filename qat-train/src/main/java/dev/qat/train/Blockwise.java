@@ -23,23 +23,22 @@ public final class Blockwise {
 
         /** The block is trained: from here on it is what the next block's input goes through. */
         default void finish(Block block) {}
-
-        /** Both chains have passed the block. */
-        default void leave(Block block) {}
     }
 
     private final Run run;
     private final Config c;
     private final Method method;
+    private final Runnable leave;
     private final Memory memory;
     private final Chain full, quantized;
     private final Tensor target, loss;   // (B·T, C), (1)
     private final long total;
 
-    private Blockwise(Run run, String stage, Config c, Method method) {
+    private Blockwise(Run run, String stage, Config c, Method method, Runnable leave) {
         this.run = run;
         this.c = c;
         this.method = method;
+        this.leave = leave;
         this.memory = run.backend().memory();
         full = Chain.blank(run, stage, run.windows(c.windows), c.batch);
         quantized = full.twin();
@@ -50,7 +49,21 @@ public final class Blockwise {
 
     /** Trains every block. */
     public static void train(Run run, String stage, Config c, Method method) {
-        Blockwise b = new Blockwise(run, stage, c, method);
+        train(run, stage, c, method, () -> {});
+    }
+
+    /** Trains every block of the model as it was read to codes, which wait on the host until all are there. */
+    public static void codes(Run run, String stage, Config c, Method method) {
+        run.reset();
+        try (Packing packing = new Packing(run)) {
+            train(run, stage, c, method, packing::park);
+            packing.use();
+        }
+    }
+
+    /** @param leave both chains have passed a block */
+    private static void train(Run run, String stage, Config c, Method method, Runnable leave) {
+        Blockwise b = new Blockwise(run, stage, c, method, leave);
         try (b.full; b.quantized; Watch.Job job = run.watch().job(stage, run.student().blocks().size() * b.total)) {
             // an earlier process may have carried the chains further than the embedding
             if (!run.journal().past() && !run.journal().here()) {
@@ -110,6 +123,6 @@ public final class Blockwise {
             run.journal().release();
             quantized.advance(block);
         }
-        method.leave(block);
+        leave.run();
     }
 }

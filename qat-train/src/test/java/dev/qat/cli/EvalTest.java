@@ -48,11 +48,7 @@ class EvalTest {
 
     /** What a good command prints on standard output. */
     private String eval(String... words) {
-        out.reset();
-        err.reset();
-        int code = Main.run(Stream.concat(Stream.of("eval", "--model", dir.path("model"), "threads=1"), Arrays.stream(words)).toArray(String[]::new));
-        assertEquals(0, code, err.toString(UTF_8));
-        return out.toString(UTF_8);
+        return console.run(0, Stream.concat(Stream.of("eval", "--model", dir.path("model"), "threads=1"), Arrays.stream(words)).toArray(String[]::new));
     }
 
     private JsonNode json(String... words) throws IOException {
@@ -125,9 +121,7 @@ class EvalTest {
     }
 
     private double written(String model) throws IOException {
-        out.reset();
-        assertEquals(0, Main.run("eval", "--model", dir.path(model), "--text", dir.path("text.txt"), "--json", "window=16", "threads=1"), err.toString(UTF_8));
-        return new ObjectMapper().readTree(out.toString(UTF_8)).get("perplexity").asDouble();
+        return console.eval(temp.resolve(model), temp.resolve("text.txt"), "window=16").get("perplexity").asDouble();
     }
 
     @Test

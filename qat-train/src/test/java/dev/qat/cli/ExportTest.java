@@ -7,7 +7,8 @@ import dev.qat.tensor.Fail;
 import java.io.ByteArrayOutputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import org.junit.jupiter.api.AfterEach;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.AutoClose;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
 import org.junit.jupiter.api.io.TempDir;
@@ -24,22 +25,11 @@ class ExportTest {
     @RegisterExtension
     final Console console = new Console();
     private final ByteArrayOutputStream out = console.out, err = console.err;
+    @AutoClose
     private final CpuBackend backend = new CpuBackend(1);
 
-    @AfterEach
-    void release() {
-        backend.close();
-    }
-
     private String export(int code, String... args) {
-        out.reset();
-        err.reset();
-        String[] all = new String[args.length + 2];
-        all[0] = "export";
-        all[1] = dir.resolve("run").toString();
-        System.arraycopy(args, 0, all, 2, args.length);
-        assertEquals(code, Main.run(all), err.toString(UTF_8));
-        return code == 0 ? out.toString(UTF_8) : err.toString(UTF_8);
+        return console.run(code, Stream.concat(Stream.of("export", dir.resolve("run").toString()), Stream.of(args)).toArray(String[]::new));
     }
 
     @Test

@@ -32,7 +32,8 @@ import java.util.Map;
 import java.util.Random;
 import java.util.function.IntUnaryOperator;
 import java.util.stream.IntStream;
-import org.junit.jupiter.api.AfterEach;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.AutoClose;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
@@ -47,6 +48,7 @@ class GivenModelsTest {
     @RegisterExtension
     final Console console = new Console();
     private final ByteArrayOutputStream out = console.out, err = console.err;
+    @AutoClose
     private final CpuBackend backend = new CpuBackend(1);
 
     @BeforeEach
@@ -54,18 +56,8 @@ class GivenModelsTest {
         Files.writeString(dir.resolve("text.txt"), "A text that says little, and says it again and again. ".repeat(12));
     }
 
-    @AfterEach
-    void release() {
-        backend.close();
-    }
-
     private JsonNode eval(Path model, String... words) throws IOException {
-        List<String> all = new ArrayList<>(List.of("eval", "--model", model.toString(), "--text", dir.resolve("text.txt").toString(), "--json", "window=32", "threads=1"));
-        all.addAll(List.of(words));
-        out.reset();
-        err.reset();
-        assertEquals(0, Main.run(all.toArray(String[]::new)), err.toString(UTF_8));
-        return JSON.readTree(out.toString(UTF_8));
+        return console.eval(model, dir.resolve("text.txt"), Stream.concat(Stream.of("window=32"), Stream.of(words)).toArray(String[]::new));
     }
 
     private static final int BITS = 4, GROUP = 32;

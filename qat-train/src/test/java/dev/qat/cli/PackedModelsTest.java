@@ -15,9 +15,9 @@ import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.List;
-import org.junit.jupiter.api.AfterEach;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.AutoClose;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
@@ -32,6 +32,7 @@ class PackedModelsTest {
     @RegisterExtension
     final Console console = new Console();
     private final ByteArrayOutputStream out = console.out, err = console.err;
+    @AutoClose
     private final CpuBackend backend = new CpuBackend(1);
 
     @BeforeEach
@@ -39,18 +40,8 @@ class PackedModelsTest {
         Files.writeString(dir.resolve("text.txt"), "A text that says little, and says it again and again. ".repeat(12));
     }
 
-    @AfterEach
-    void release() {
-        backend.close();
-    }
-
     private JsonNode eval(Path model, String... words) throws IOException {
-        List<String> all = new ArrayList<>(List.of("eval", "--model", model.toString(), "--text", dir.resolve("text.txt").toString(), "--json", "window=32", "threads=1"));
-        all.addAll(List.of(words));
-        out.reset();
-        err.reset();
-        assertEquals(0, Main.run(all.toArray(String[]::new)), err.toString(UTF_8));
-        return JSON.readTree(out.toString(UTF_8));
+        return console.eval(model, dir.resolve("text.txt"), Stream.concat(Stream.of("window=32"), Stream.of(words)).toArray(String[]::new));
     }
 
     @Test

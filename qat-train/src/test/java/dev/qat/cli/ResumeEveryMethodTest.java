@@ -12,6 +12,7 @@ import dev.qat.train.Recipe;
 import dev.qat.train.Runner;
 import dev.qat.train.Stop;
 import dev.qat.train.Watch;
+import dev.qat.train.Witness;
 import java.io.IOException;
 import java.lang.reflect.RecordComponent;
 import java.nio.file.Files;
@@ -31,30 +32,6 @@ import org.junit.jupiter.api.io.TempDir;
 final class ResumeEveryMethodTest {
     @TempDir
     static Path temp;
-
-    /** Asks for an end at the n-th sign of life. */
-    private record Impatient(Stop stop, int[] left) implements Watch {
-        @Override
-        public Job job(String title, long steps) {
-            return new Job() {
-                @Override
-                public void step(long done, String details) {
-                    if (--left[0] == 0) stop.ask("the test");
-                }
-
-                @Override
-                public void close() {}
-            };
-        }
-
-        @Override
-        public void say(String line) {}
-
-        @Override
-        public boolean reads() {
-            return false;
-        }
-    }
 
     @TestFactory
     Stream<DynamicTest> stoppedAndRunAgain() throws IOException {
@@ -88,7 +65,10 @@ final class ResumeEveryMethodTest {
         Recipe r = RecipeReader.read(Path.of(dir.recipe()), List.of("name=" + name, stages), Recipe.class, Train.STAGES);
         Stop stop = new Stop();
         try (Backend cpu = new CpuBackend(1)) {
-            Impatient watch = new Impatient(stop, new int[] {signs});
+            int[] left = {signs};
+            Watch watch = new Witness((title, done) -> {
+                if (--left[0] == 0) stop.ask("the test");
+            });
             if (signs == Integer.MAX_VALUE) {
                 Runner.run(r, RecipeReader.render(r, Train.STAGES), Map.of("qat", "test"), cpu, watch, stop);
                 return 0;

@@ -20,15 +20,13 @@ import dev.qat.tensor.Param;
 import java.io.IOException;
 import java.io.InputStream;
 import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.zip.GZIPInputStream;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.AutoClose;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -41,17 +39,8 @@ class GgufStartTest {
 
     @TempDir
     Path dir;
-    private CpuBackend backend;
-
-    @BeforeEach
-    void open() {
-        backend = new CpuBackend(1);
-    }
-
-    @AfterEach
-    void close() {
-        backend.close();
-    }
+    @AutoClose
+    private final CpuBackend backend = new CpuBackend(1);
 
     private Tiny tiny() {
         return Tiny.of(dir.resolve("source"), backend, "llama", 256, 512, "");

@@ -25,8 +25,7 @@ import java.util.Map;
 import java.util.Random;
 import java.util.TreeSet;
 import java.util.function.BiFunction;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.AutoClose;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -37,17 +36,8 @@ import org.junit.jupiter.params.provider.ValueSource;
 class RoundTripTest {
     @TempDir
     Path dir;
-    private CpuBackend backend;
-
-    @BeforeEach
-    void open() {
-        backend = new CpuBackend(1);
-    }
-
-    @AfterEach
-    void close() {
-        backend.close();
-    }
+    @AutoClose
+    private final CpuBackend backend = new CpuBackend(1);
 
     private Tiny tiny(BiFunction<Linear, Random, Lattice> codes) {
         return Tiny.of(dir.resolve("source"), backend, "llama", 64, 96, "").quantize(codes);

@@ -18,8 +18,7 @@ import dev.qat.train.Step;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
 import java.util.List;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.AutoClose;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -30,17 +29,8 @@ import org.junit.jupiter.params.provider.ValueSource;
 class TargetTest {
     @TempDir
     Path dir;
-    private CpuBackend backend;
-
-    @BeforeEach
-    void open() {
-        backend = new CpuBackend(1);
-    }
-
-    @AfterEach
-    void close() {
-        backend.close();
-    }
+    @AutoClose
+    private final CpuBackend backend = new CpuBackend(1);
 
     private Tiny tiny(int width, int mlp) {
         return Tiny.of(dir.resolve("source"), backend, "llama", width, mlp, "");

@@ -9,20 +9,15 @@ import dev.qat.cpu.CpuBackend;
 import dev.qat.data.HfModelDir;
 import dev.qat.model.Block;
 import dev.qat.model.Model;
-import dev.qat.model.Positions;
 import dev.qat.model.Probe;
 import dev.qat.model.Shared;
 import dev.qat.model.Tiny;
 import dev.qat.ops.Backend;
 import dev.qat.ops.Ops;
 import dev.qat.ops.Philox;
-import dev.qat.tensor.DType;
 import dev.qat.tensor.Fail;
-import dev.qat.tensor.Tensor;
-import dev.qat.train.Step;
 import java.util.Arrays;
 import java.util.Map;
-import java.util.TreeMap;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -35,12 +30,9 @@ final class FoldsTest {
 
     private static String named(String config) {
         String text = switch (config) {
-            case "llama" -> Tiny.LLAMA;
             case "one key head a query head" -> MHA;
             case "one key head, biases" -> MQA;
-            case "biased" -> Tiny.LLAMA_BIASED;
-            case "qwen2" -> Tiny.QWEN2;
-            default -> Tiny.QWEN3;
+            default -> Tiny.named(config);
         };
         return Tiny.with(text, "{\"rope_scaling\": null}");   // the oracle knows plain angles
     }
@@ -145,28 +137,20 @@ final class FoldsTest {
         }
     }
 
-    private static Map<String, Long> calls(Backend be, Model m) {
-        Tensor ids = be.memory().tensor("ids", DType.I32, IDS.length);
-        Positions at = m.positions(1, IDS.length);
-        Map<String, Long> calls = new TreeMap<>();
-        Step.cost(be, false, t -> m.hidden(t, ids, at, false)).ops().forEach((op, cost) -> calls.put(op, cost.calls()));
-        return calls;
-    }
-
     /** Merged, nothing is left in the graph but the rotation that cannot be. */
     @Test
     void onlyTheRotationOfDownIsLeftToDo() {
         try (Backend be = new CpuBackend(1)) {
             Model m = Tiny.model(be, Tiny.LLAMA, 5);
             m.untie();
-            Map<String, Long> before = calls(be, m);
+            Map<String, Long> before = Probe.calls(be, m, IDS.length);
             Merge weights = new Merge(be.memory());
             DoubleLm lm = new DoubleLm(m, weights);
             for (String one : new String[] {"residual", "values", "keys", "up", "down"}) fold(one, weights, m, lm);
             weights.store();
-            assertEquals(before, calls(be, m));
+            assertEquals(before, Probe.calls(be, m, IDS.length));
             m.blocks().forEach(b -> b.down.inputSite.add((t, x) -> Ops.hadamard(t, x, lm.rotation)));
-            Map<String, Long> after = calls(be, m);
+            Map<String, Long> after = Probe.calls(be, m, IDS.length);
             assertEquals(m.blocks().size(), after.remove("hadamard"));
             assertEquals(before, after);
         }

@@ -62,12 +62,6 @@ final class LocalNormsTest {
         assertEquals(3.88124, norms.loss(g), 5e-3);
     }
 
-    private static double off(float[] a, float[] b) {
-        double most = 0;
-        for (int i = 0; i < a.length; i++) most = Math.max(most, Math.abs(a[i] - b[i]));
-        return most;
-    }
-
     @ParameterizedTest
     @ValueSource(strings = {"llama", "biased", "qwen2", "qwen3"})
     void theNormsFallAndTheModelStays(String config) {
@@ -82,7 +76,7 @@ final class LocalNormsTest {
             float[] before = new Probe(be, m).logits(IDS);
             m.untie();
             new Rotate(true, true, false).fold(m, 3);
-            assertEquals(0, off(before, new Probe(be, m).logits(IDS)), 1e-4, "turned");
+            assertEquals(0, Probe.off(before, new Probe(be, m).logits(IDS)), 1e-4, "turned");
             for (Block b : m.blocks()) {
                 Merge weights = new Merge(be.memory());
                 LocalNorms norms = new LocalNorms(m.config, weights, b, 4);
@@ -91,7 +85,7 @@ final class LocalNormsTest {
                 norms.merge(weights, b);
                 weights.store();
             }
-            assertEquals(0, off(before, new Probe(be, m).logits(IDS)), 1e-4, "optimized");
+            assertEquals(0, Probe.off(before, new Probe(be, m).logits(IDS)), 1e-4, "optimized");
         }
     }
 

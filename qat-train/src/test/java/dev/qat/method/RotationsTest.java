@@ -13,7 +13,6 @@ import dev.qat.model.Probe;
 import dev.qat.model.Tiny;
 import dev.qat.ops.Backend;
 import dev.qat.ops.Ops;
-import dev.qat.ops.Philox;
 import dev.qat.tensor.DType;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.Param;
@@ -28,7 +27,6 @@ import dev.qat.train.Step;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
-import java.util.TreeMap;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -41,21 +39,6 @@ final class RotationsTest {
 
     @TempDir
     Path temp;
-
-    private static String named(String config) {
-        return switch (config) {
-            case "llama" -> Tiny.LLAMA;
-            case "biased" -> Tiny.LLAMA_BIASED;
-            case "qwen2" -> Tiny.QWEN2;
-            default -> Tiny.QWEN3;
-        };
-    }
-
-    private static double off(float[] a, float[] b) {
-        double most = 0;
-        for (int i = 0; i < a.length; i++) most = Math.max(most, Math.abs(a[i] - b[i]));
-        return most;
-    }
 
     // ---- Cayley's steps ----------------------------------------------------------------------------------------------
 
@@ -118,7 +101,7 @@ final class RotationsTest {
 
     private void look(String config, Looking looking) {
         try (Backend be = new CpuBackend(1)) {
-            Path model = Loud.write(temp, be, named(config), 1);
+            Path model = Loud.write(temp, be, Tiny.named(config), 1);
             assertThrows(Look.class, () -> Loud.run(temp, be, model, List.of(new Looker(looking))));
         }
     }
@@ -140,12 +123,12 @@ final class RotationsTest {
             Probe probe = new Probe(run.backend(), run.student());
             float[] before = probe.logits(IDS);
             randomize(run, turns);
-            assertEquals(0, off(before, probe.logits(IDS)), 1e-4, "through the sites");
+            assertEquals(0, Probe.off(before, probe.logits(IDS)), 1e-4, "through the sites");
             Merge to = new Merge(run.backend().memory());
             turns.merge(to);
             run.reset();
             to.store();
-            assertEquals(0, off(before, probe.logits(IDS)), 1e-4, "merged");
+            assertEquals(0, Probe.off(before, probe.logits(IDS)), 1e-4, "merged");
         });
     }
 
@@ -234,29 +217,21 @@ final class RotationsTest {
 
     // ---- rotations that stay -----------------------------------------------------------------------------------------
 
-    private static Map<String, Long> calls(Backend be, Model m) {
-        Tensor ids = be.memory().tensor("ids", DType.I32, IDS.length);
-        Positions at = m.positions(1, IDS.length);
-        Map<String, Long> calls = new TreeMap<>();
-        Step.cost(be, false, t -> m.hidden(t, ids, at, false)).ops().forEach((op, cost) -> calls.put(op, cost.calls()));
-        return calls;
-    }
-
     private record Checked(Stage stage, int perBlock) implements Stage {
         @Override
         public void run(Run run) {
             if (run.planned()) return;
             Backend be = run.backend();
             Model m = run.student();
-            Map<String, Long> before = calls(be, m);
+            Map<String, Long> before = Probe.calls(be, m, IDS.length);
             float[] logits = new Probe(be, m).logits(IDS);
             stage.run(run);
             for (String when : new String[] {"after the stage", "after bake"}) {
-                Map<String, Long> after = calls(be, m);
+                Map<String, Long> after = Probe.calls(be, m, IDS.length);
                 assertEquals(perBlock * m.blocks().size(), after.getOrDefault("hadamard", 0L), when);
                 after.remove("hadamard");
                 assertEquals(before, after, when);
-                assertEquals(0, off(logits, new Probe(be, m).logits(IDS)), 1e-4, when);
+                assertEquals(0, Probe.off(logits, new Probe(be, m).logits(IDS)), 1e-4, when);
                 run.reset();
                 run.bake();
             }
@@ -270,7 +245,7 @@ final class RotationsTest {
     void onlyOnlineRotationsAreLeft(String config, int perBlock) {
         Stage stage = perBlock == 3 ? new Rotate(true, true, true) : perBlock == 1 ? new FptLocal(4, 5, 0.01, true, true) : Rotate.DEFAULTS;
         try (Backend be = new CpuBackend(1)) {
-            Path model = Loud.write(temp, be, named(config), 4);
+            Path model = Loud.write(temp, be, Tiny.named(config), 4);
             assertThrows(Look.class, () -> Loud.run(temp, be, model, List.of(new Checked(stage, perBlock))));
         }
     }
@@ -298,7 +273,7 @@ final class RotationsTest {
             try (var dir = dev.qat.data.HfModelDir.open(made); var plain = dev.qat.data.HfModelDir.open(model)) {
                 Model a = Model.load(plain, be.memory()), b = Model.load(dir, be.memory());
                 assertEquals(new ModelConfig.Online(4, 2), b.config.online());
-                assertEquals(0, off(new Probe(be, a).logits(IDS), new Probe(be, b).logits(IDS)), 1e-4);
+                assertEquals(0, Probe.off(new Probe(be, a).logits(IDS), new Probe(be, b).logits(IDS)), 1e-4);
                 assertArrayEquals(new Probe(be, a).greedy(new int[] {1, 7}, 8), new Probe(be, b).greedy(new int[] {1, 7}, 8), "token by token");
             }
             Fail f = assertThrows(Fail.class, () -> Loud.run(temp.resolve("again"), be, made, List.of(new Rotate(true, true, true))));

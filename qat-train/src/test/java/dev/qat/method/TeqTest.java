@@ -86,27 +86,12 @@ final class TeqTest {
         return s;
     }
 
-    private static double off(float[] a, float[] b) {
-        double most = 0;
-        for (int i = 0; i < a.length; i++) most = Math.max(most, Math.abs(a[i] - b[i]));
-        return most;
-    }
-
-    private static String named(String config) {
-        return switch (config) {
-            case "llama" -> Tiny.LLAMA;
-            case "biased" -> Tiny.LLAMA_BIASED;
-            case "qwen2" -> Tiny.QWEN2;
-            default -> Tiny.QWEN3;
-        };
-    }
-
     /** Random scales in every pair: through the sites and merged, the logits are what they were. */
     @ParameterizedTest
     @ValueSource(strings = {"llama", "biased", "qwen2", "qwen3"})
     void everyPairLeavesTheModelAsItIs(String config) {
         try (Backend be = new CpuBackend(1)) {
-            Model m = Tiny.model(be, named(config), 5);
+            Model m = Tiny.model(be, Tiny.named(config), 5);
             float[] before = new Probe(be, m).logits(IDS);
             Merge merge = new Merge(be.memory());
             int key = 0;
@@ -121,10 +106,10 @@ final class TeqTest {
                     pair.merge(merge, s);
                 }
             }
-            assertEquals(0, off(before, new Probe(be, m).logits(IDS)), 1e-5, "through the sites");
+            assertEquals(0, Probe.off(before, new Probe(be, m).logits(IDS)), 1e-5, "through the sites");
             m.blocks().forEach(Block::clearSites);
             merge.store();
-            assertEquals(0, off(before, new Probe(be, m).logits(IDS)), 1e-5, "merged");
+            assertEquals(0, Probe.off(before, new Probe(be, m).logits(IDS)), 1e-5, "merged");
         }
     }
 
@@ -140,7 +125,7 @@ final class TeqTest {
             Merge merge = new Merge(be.memory());
             wrong.merge(merge, random(kv, 1));
             merge.store();
-            assertTrue(off(before, new Probe(be, m).logits(IDS)) > 1e-2);
+            assertTrue(Probe.off(before, new Probe(be, m).logits(IDS)) > 1e-2);
         }
     }
 

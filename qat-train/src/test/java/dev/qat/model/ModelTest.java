@@ -40,7 +40,7 @@ class ModelTest {
     @ValueSource(strings = {"llama", "biased", "qwen2", "qwen3"})
     void gradientsAreTheSlopesOfTheLoss(String config) {
         try (Backend reference = new ReferenceBackend()) {
-            Probe probe = new Probe(reference, Tiny.model(reference, named(config), 5));
+            Probe probe = new Probe(reference, Tiny.model(reference, Tiny.named(config), 5));
             Probe.Slopes got = probe.gradients(IDS, true);
             double worst = 0;
             try (Probe.Loss loss = probe.new Loss(IDS)) {
@@ -83,15 +83,6 @@ class ModelTest {
         return loss.value();
     }
 
-    private static String named(String config) {
-        return switch (config) {
-            case "biased" -> Tiny.LLAMA_BIASED;
-            case "qwen2" -> Tiny.QWEN2;
-            case "qwen3" -> Tiny.QWEN3;
-            default -> Tiny.LLAMA;
-        };
-    }
-
     @Test
     void everyArchitectureHasTheParametersItsNameSays() {
         try (Backend reference = new ReferenceBackend()) {
@@ -115,7 +106,7 @@ class ModelTest {
     @ValueSource(strings = {"biased", "qwen2", "qwen3"})
     void recomputedGradientsAreTheSameBits(String config) {
         try (Backend cpu = new CpuBackend(2)) {
-            Probe probe = new Probe(cpu, Tiny.model(cpu, named(config), 5));
+            Probe probe = new Probe(cpu, Tiny.model(cpu, Tiny.named(config), 5));
             Probe.Slopes kept = probe.gradients(IDS, true), again = probe.gradients(IDS, false);
             kept.gradients().forEach((name, g) -> assertArrayEquals(g, again.gradients().get(name), name));
             assertEquals(kept.loss(), again.loss());
@@ -127,7 +118,7 @@ class ModelTest {
     @ValueSource(strings = {"biased", "qwen2", "qwen3"})
     void bothBackendsAgree(String config) {
         try (Backend cpu = new CpuBackend(2); Backend reference = new ReferenceBackend()) {
-            Probe fast = new Probe(cpu, Tiny.model(cpu, named(config), 5)), slow = new Probe(reference, Tiny.model(reference, named(config), 5));
+            Probe fast = new Probe(cpu, Tiny.model(cpu, Tiny.named(config), 5)), slow = new Probe(reference, Tiny.model(reference, Tiny.named(config), 5));
             assertArrayEquals(slow.logits(IDS), fast.logits(IDS), 2e-5f);
             Probe.Slopes expected = slow.gradients(IDS, true), got = fast.gradients(IDS, true);
             expected.gradients().forEach((name, g) -> assertArrayEquals(g, got.gradients().get(name), 2e-5f, name));
@@ -139,7 +130,7 @@ class ModelTest {
     void decodingWithACacheIsTheWholeForwardPass(String config) {
         for (boolean fast : new boolean[] {false, true}) {
             try (Backend backend = fast ? new CpuBackend(2) : new ReferenceBackend()) {
-                Probe probe = new Probe(backend, Tiny.model(backend, named(config), 5));
+                Probe probe = new Probe(backend, Tiny.model(backend, Tiny.named(config), 5));
                 assertArrayEquals(probe.logits(IDS), probe.decodedLogits(IDS), 2e-5f);
             }
         }

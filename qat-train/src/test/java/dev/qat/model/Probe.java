@@ -16,6 +16,7 @@ import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.TreeMap;
 
 /** Asks a model what no judge sees: its logits, by a whole forward pass and token by token, and its gradients. */
 public final class Probe {
@@ -147,6 +148,22 @@ public final class Probe {
         public void close() {
             if (step != null) step.close();
         }
+    }
+
+    /** How often a forward pass over so many tokens calls each op. */
+    public static Map<String, Long> calls(Backend be, Model m, int tokens) {
+        Tensor ids = be.memory().tensor("ids", DType.I32, tokens);
+        Positions at = m.positions(1, tokens);
+        Map<String, Long> calls = new TreeMap<>();
+        Step.cost(be, false, t -> m.hidden(t, ids, at, false)).ops().forEach((op, cost) -> calls.put(op, cost.calls()));
+        return calls;
+    }
+
+    /** The largest difference. */
+    public static double off(float[] a, float[] b) {
+        double most = 0;
+        for (int i = 0; i < a.length; i++) most = Math.max(most, Math.abs(a[i] - b[i]));
+        return most;
     }
 
     private static double mean(float[] x) {

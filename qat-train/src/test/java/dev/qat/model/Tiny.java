@@ -32,6 +32,17 @@ public final class Tiny {
 
     private Tiny() {}
 
+    /** One of llama, biased, qwen2 and qwen3. */
+    public static String named(String config) {
+        return switch (config) {
+            case "llama" -> LLAMA;
+            case "biased" -> LLAMA_BIASED;
+            case "qwen2" -> QWEN2;
+            case "qwen3" -> QWEN3;
+            default -> throw new IllegalArgumentException(config);
+        };
+    }
+
     public static ObjectNode json(String text) {
         try {
             return (ObjectNode) new ObjectMapper().readTree(text);

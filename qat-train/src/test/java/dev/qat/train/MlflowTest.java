@@ -84,30 +84,9 @@ final class MlflowTest {
 
     /** Keeps what is said, and asks for an end after the third step of Block-AP. */
     private Watch watch(Stop stop) {
-        return new Watch() {
-            @Override
-            public Job job(String title, long steps) {
-                return new Job() {
-                    @Override
-                    public void step(long done, String details) {
-                        if (stop != null && title.equals("block-ap") && done == 3) stop.ask("the test");
-                    }
-
-                    @Override
-                    public void close() {}
-                };
-            }
-
-            @Override
-            public void say(String line) {
-                said.add(line);
-            }
-
-            @Override
-            public boolean reads() {
-                return false;
-            }
-        };
+        return new Witness((title, done) -> {
+            if (stop != null && title.equals("block-ap") && done == 3) stop.ask("the test");
+        }, said);
     }
 
     private Runner.Result run(String name, String mlflow, Stop stop) {

@@ -45,35 +45,11 @@ final class ResumeTest {
     }
 
     /** Dies at the n-th sign of life, and keeps what was said. */
-    private final class Mortal implements Watch {
-        private int left;
-
-        Mortal(int signs) {
-            left = signs;
-        }
-
-        @Override
-        public Job job(String title, long steps) {
-            return new Job() {
-                @Override
-                public void step(long done, String details) {
-                    if (--left == 0) throw new Killed();
-                }
-
-                @Override
-                public void close() {}
-            };
-        }
-
-        @Override
-        public void say(String line) {
-            said.add(line);
-        }
-
-        @Override
-        public boolean reads() {
-            return false;
-        }
+    private Watch mortal(int signs) {
+        int[] left = {signs};
+        return new Witness((title, done) -> {
+            if (--left[0] == 0) throw new Killed();
+        }, said);
     }
 
     /** How many parts a batch of the end-to-end stage is computed in. */
@@ -103,7 +79,7 @@ final class ResumeTest {
         for (int deaths = 0; ; deaths++) {
             assertTrue(deaths < 200, "the run makes no headway");
             try {
-                run(output, OFTEN, backend, new Mortal(1 + random.nextInt(most)));
+                run(output, OFTEN, backend, mortal(1 + random.nextInt(most)));
                 return deaths;
             } catch (Killed e) {
                 // and once more
@@ -180,7 +156,7 @@ final class ResumeTest {
 
     /** Dies when a few checkpoints of the end-to-end stage stand. */
     private Path interrupted(String output) {
-        assertThrows(Killed.class, () -> run(output, OFTEN, () -> new CpuBackend(1), new Mortal(2 + 2 * 20 + 17)));
+        assertThrows(Killed.class, () -> run(output, OFTEN, () -> new CpuBackend(1), mortal(2 + 2 * 20 + 17)));
         return temp.resolve(output).resolve("tiny/checkpoints");
     }
 
@@ -213,7 +189,7 @@ final class ResumeTest {
                 Files.write(victim, bytes);
             }
             said.clear();
-            run(output, OFTEN, cpu, new Mortal(-1));
+            run(output, OFTEN, cpu, mortal(-1));
             assertTrue(said.stream().anyMatch(l -> l.startsWith("CHECKPOINT DAMAGED") && l.contains(victim.getFileName().toString())), what + ": " + said);
             assertTrue(said.stream().anyMatch(l -> l.contains("going on from the checkpoint before it")), what + ": " + said);
             assertSame("whole", output);
@@ -250,7 +226,7 @@ final class ResumeTest {
     void aFinishedRunSaysSoAndStartsOverOnlyWhenAsked() throws IOException {
         Supplier<Backend> cpu = () -> new CpuBackend(1);
         Runner.Result first = run("done", OFTEN, cpu, Watch.NOBODY);
-        Runner.Result again = run("done", OFTEN, cpu, new Mortal(1));
+        Runner.Result again = run("done", OFTEN, cpu, mortal(1));
         assertTrue(again.old());
         assertEquals(first.rows(), again.rows());
         assertTrue(said.getLast().contains("finished"), said.toString());
@@ -266,30 +242,10 @@ final class ResumeTest {
         run("whole", Recipe.Checkpoint.DEFAULTS, cpu, Watch.NOBODY);
         for (int at : List.of(1, 2, 9, 22, 23, 50)) {
             Stop stop = new Stop();
-            Watch asks = new Watch() {
-                private int signs;
-
-                @Override
-                public Job job(String title, long steps) {
-                    return new Job() {
-                        @Override
-                        public void step(long done, String details) {
-                            if (++signs == at) stop.ask("SIGTERM");
-                        }
-
-                        @Override
-                        public void close() {}
-                    };
-                }
-
-                @Override
-                public void say(String line) {}
-
-                @Override
-                public boolean reads() {
-                    return false;
-                }
-            };
+            int[] signs = {0};
+            Watch asks = new Witness((title, done) -> {
+                if (++signs[0] == at) stop.ask("SIGTERM");
+            });
             try (Backend b = cpu.get()) {
                 Fail e = assertThrows(Fail.class, () -> Runner.run(recipe("stop" + at, Recipe.Checkpoint.DEFAULTS, 2), "seed: 3\n", Map.of("qat", "test"), b, asks, stop));
                 assertEquals(Fail.AGAIN, e.code(), e.getMessage());
