@@ -6,7 +6,6 @@ import dev.qat.export.Exports;
 import dev.qat.export.Frozen;
 import dev.qat.export.LlamaCppLm;
 import dev.qat.tensor.Fail;
-import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -61,8 +60,8 @@ final class BenchFiles implements Callable<Integer> {
             }
         } finally {
             open.forEach(LlamaCppLm::close);
-            for (Path f : files) delete(f);
-            delete(folder);
+            for (Path f : files) Files.deleteIfExists(f);
+            Files.deleteIfExists(folder);
         }
         return 0;
     }
@@ -78,9 +77,5 @@ final class BenchFiles implements Callable<Integer> {
         }
         for (double[] s : speeds) Arrays.sort(s);
         return speeds;
-    }
-
-    private static void delete(Path p) throws IOException {
-        Files.deleteIfExists(p);
     }
 }

@@ -19,7 +19,6 @@ import dev.qat.tensor.Fail;
 import dev.qat.train.Backends;
 import dev.qat.train.ModelLm;
 import dev.qat.train.PackedDecoding;
-import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
@@ -71,8 +70,8 @@ final class BenchGenerate implements Callable<Integer> {
             if (kvBits > 0) integers(line, m, backend);
             System.out.println(line);
         } finally {
-            delete(gguf);
-            delete(folder);
+            Files.deleteIfExists(gguf);
+            Files.deleteIfExists(folder);
         }
         return 0;
     }
@@ -131,9 +130,5 @@ final class BenchGenerate implements Callable<Integer> {
             }
         }
         line.put("kv_bits", kvBits).put("same_tokens", Arrays.deepEquals(said[0], said[1]));
-    }
-
-    private static void delete(Path p) throws IOException {
-        Files.deleteIfExists(p);
     }
 }

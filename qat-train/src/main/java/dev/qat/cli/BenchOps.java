@@ -2,11 +2,10 @@ package dev.qat.cli;
 
 import dev.qat.ops.Backend;
 import dev.qat.tensor.Fail;
-import dev.qat.train.Backends;
 import dev.qat.train.OpBench;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
-import picocli.CommandLine.Option;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Parameters;
 
 @Command(name = "ops", mixinStandardHelpOptions = true, description = {
@@ -16,11 +15,8 @@ final class BenchOps implements Callable<Integer> {
     @Parameters(arity = "7", paramLabel = "N", hideParamSyntax = true, description = "TOKENS DIM FFN HEADS VOCABULARY GROUP RUNS, such as 2048 4096 11008 32 32000 64 20")
     private int[] shape;
 
-    @Option(names = "--backend", defaultValue = "cpu", description = "cpu, cuda or reference (default ${DEFAULT-VALUE})")
-    private String backend;
-
-    @Option(names = "--threads", defaultValue = "0", description = "threads of the cpu backend; 0 takes every core")
-    private int threads;
+    @Mixin
+    private Bench.Engine engine;
 
     @Override
     public Integer call() {
@@ -28,7 +24,7 @@ final class BenchOps implements Callable<Integer> {
         if (shape[1] % shape[3] != 0 || shape[1] % shape[5] != 0) {
             throw Fail.usage("bench ops: DIM = %d, expected a multiple of HEADS = %d and of GROUP = %d", shape[1], shape[3], shape[5]);
         }
-        try (Backend be = Backends.open(backend, threads)) {
+        try (Backend be = engine.open()) {
             Table table = new Table(Table.text("op"), Table.number("ms"), Table.number("TFLOP/s"), Table.number("GB/s"), Table.number("of its bound"));
             for (OpBench.Row r : OpBench.run(be, new OpBench.Shape(shape[0], shape[1], shape[2], shape[3], shape[4], shape[5], shape[6]))) {
                 table.row(r.op(), "%.3f".formatted(r.ms()), "%.2f".formatted(r.tflops()), "%.1f".formatted(r.gigabytesPerSecond()), "%.0f%%".formatted(100 * r.share()));
