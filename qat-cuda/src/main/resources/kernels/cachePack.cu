@@ -1,23 +1,23 @@
-// cachePack.cu -- keys or values kept as rowQuant's integers with a scale per token, and read back
+// cachePack.cu -- keys or values kept as rowQuant's integers with a scale per token, or for each of its M heads, and read back
 //
 //   symmetric    s = top / (max|x| + 1e-6),  top = 2^(b−1) − 1     code = rint(x·s) + 2^(b−1)            y = (code − 2^(b−1)) / (s + 1e-6)
 //   asymmetric   r = max x − min x + 1e-8,   top = 2^b − 1         code = rint((x − min)/r · top)        y = code / top · r + min
 //
-// codes (B, Tmax, words): code i of a row is bits i·bits .. (i+1)·bits, lowest first   scales (B, Tmax): s, or (B, Tmax, 2): r, min
-// x (B, C), y (B, Tmax, C) fp32   positions, lengths (B)      a position outside the cache is skipped
-// cachePack: one block per sequence, a thread makes a whole word, so nobody shares one. cacheUnpack: one block per row of the
-// cache, rows at and beyond a sequence's length are left alone. One rounding per operation (the last product and sum stay
+// codes (B, Tmax, M, words): code i of a part is bits i·bits .. (i+1)·bits, lowest first   scales (B, Tmax, M): s, or (B, Tmax, M, 2): r, min
+// x (B, M, C), y (B, Tmax, M, C) fp32   positions, lengths (B)      a position outside the cache is skipped
+// cachePack: one block per part of a sequence's token, a thread makes a whole word, so nobody shares one. cacheUnpack: one block per
+// part in the cache, those at and beyond a sequence's length are left alone. One rounding per operation (the last product and sum stay
 // apart): together the bits of rowQuant, but for the sign of zeros.
 #include "common.cuh"
 
 extern "C" __global__ void __launch_bounds__(256) cachePack(unsigned* codes, float* scales, const float* x, const int* positions, int bits, int symmetric,
-                                                            int Tmax, int C, int words, int wide) {
-    i64 b = blockIdx.x, t = positions[b];
+                                                            int Tmax, int M, int C, int words, int wide) {
+    i64 n = blockIdx.x, t = positions[n / M];
     float low = INF, high = -INF;
     int broken = 0;
     for (int c = 4 * threadIdx.x; c < C; c += 4 * blockDim.x) {
         float v[4];
-        get4(v, x, b * C + c, C - c, wide);
+        get4(v, x, n * C + c, C - c, wide);
         for (int k = 0; k < 4; k++) if (c + k < C) low = fminf(low, v[k]), high = fmaxf(high, v[k]), broken |= v[k] != v[k];
     }
     low = -blockMax(-low);
@@ -26,7 +26,7 @@ extern "C" __global__ void __launch_bounds__(256) cachePack(unsigned* codes, flo
     if (t < 0 || t >= Tmax) return;
     int half = 1 << (bits - 1);
     float top = symmetric ? half - 1 : (1 << bits) - 1, s = top / (fmaxf(-low, high) + 1e-6f), range = high - low + 1e-8f;
-    i64 row = b * Tmax + t;
+    i64 row = (n / M * Tmax + t) * M + n % M;
     if (threadIdx.x == 0) {
         if (symmetric) scales[row] = s;
         else scales[2 * row] = range, scales[2 * row + 1] = low;
@@ -35,7 +35,7 @@ extern "C" __global__ void __launch_bounds__(256) cachePack(unsigned* codes, flo
         i64 from = 32LL * word;
         unsigned all = 0;
         for (int i = from / bits; i < C && (i64) i * bits < from + 32; i++) {
-            float u = symmetric ? rintf(x[b * C + i] * s) : rintf((x[b * C + i] - low) / range * top);
+            float u = symmetric ? rintf(x[n * C + i] * s) : rintf((x[n * C + i] - low) / range * top);
             int whole = u == u ? (int) u : 0;
             unsigned code = (unsigned) (symmetric ? whole + half : whole) & ((1u << bits) - 1);
             int shift = (int) ((i64) i * bits - from);
@@ -46,9 +46,9 @@ extern "C" __global__ void __launch_bounds__(256) cachePack(unsigned* codes, flo
 }
 
 extern "C" __global__ void __launch_bounds__(256) cacheUnpack(float* y, const unsigned* codes, const float* scales, const int* lengths, int bits, int symmetric,
-                                                              int Tmax, int C, int words, int wide) {
+                                                              int Tmax, int M, int C, int words, int wide) {
     i64 row = blockIdx.x;
-    if (row % Tmax >= lengths[row / Tmax]) return;
+    if (row / M % Tmax >= lengths[row / M / Tmax]) return;
     int half = 1 << (bits - 1), mask = (1 << bits) - 1;
     float top = mask, s = symmetric ? scales[row] + 1e-6f : scales[2 * row], low = symmetric ? 0 : scales[2 * row + 1];
     const unsigned* from = codes + row * words;

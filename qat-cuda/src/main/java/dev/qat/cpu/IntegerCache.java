@@ -11,7 +11,7 @@ import dev.qat.ops.RowGrid;
 import dev.qat.tensor.Tensor;
 import jdk.incubator.vector.FloatVector;
 
-/** Keys and values kept as integers with a scale per token; a token is one thread's, so few that packing needs no lanes. */
+/** Keys and values kept as integers with a scale per token, or for each of its M heads; one is one thread's, so few that packing needs no lanes. */
 final class IntegerCache {
     private final Threads team;
 
@@ -20,11 +20,11 @@ final class IntegerCache {
     }
 
     void pack(Tensor codes, Tensor scales, Tensor x, Tensor positions, RowGrid grid) {
-        long c = x.cols(), tmax = codes.dim(1), words = codes.cols();
+        long m = grid.parts(scales), c = x.cols() / m, tmax = codes.dim(1), words = codes.cols() / m;
         int bits = grid.bits(), half = 1 << bits - 1;
-        team.each(x.rows(), 1, (id, from, to) -> {
-            for (long b = from; b < to; b++) {
-                long row = b * tmax + getInt(positions.address + 4 * b), in = x.address + 4 * b * c, out = codes.address + 4 * row * words;
+        team.each(x.rows() * m, 1, (id, from, to) -> {
+            for (long n = from; n < to; n++) {
+                long row = (n / m * tmax + getInt(positions.address + 4 * (n / m))) * m + n % m, in = x.address + 4 * n * c, out = codes.address + 4 * row * words;
                 float lo = Float.POSITIVE_INFINITY, hi = Float.NEGATIVE_INFINITY;
                 for (long i = 0; i < c; i++) {
                     lo = Math.min(lo, get(in + 4 * i));
@@ -48,12 +48,12 @@ final class IntegerCache {
     }
 
     void unpack(Tensor y, Tensor codes, Tensor scales, Tensor lengths, RowGrid grid) {
-        long c = y.cols(), tmax = y.dim(1), words = codes.cols();
+        long m = grid.parts(scales), c = y.cols() / m, tmax = y.dim(1), words = codes.cols() / m;
         int bits = grid.bits(), half = 1 << bits - 1, top = (1 << bits) - 1;
         team.each(lengths.size(), 1, (id, from, to) -> {
             for (long b = from; b < to; b++) {
                 int n = getInt(lengths.address + 4 * b);
-                for (long row = b * tmax; row < b * tmax + n; row++) {
+                for (long row = b * tmax * m; row < (b * tmax + n) * m; row++) {
                     long in = codes.address + 4 * row * words;
                     for (long i = 0; i < c; i += L) {
                         FloatVector q = Codes.load(in, i, bits, words);

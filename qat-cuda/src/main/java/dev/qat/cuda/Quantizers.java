@@ -141,15 +141,15 @@ final class Quantizers {
 
     void cachePack(Tensor codes, Tensor scales, Tensor x, Tensor positions, RowGrid grid) {
         fp32(scales, x);
-        int C = toInt(x.cols());
-        on.run("cachePack", "cachePack", rows(x.rows(), C, BLOCK), codes, scales, x, positions, grid.bits(), grid.symmetric(), toInt(codes.dim(1)), C,
-                toInt(codes.cols()), wide(C, x));
+        int M = toInt(grid.parts(scales)), C = toInt(x.cols()) / M;
+        on.run("cachePack", "cachePack", rows(x.rows() * M, C, BLOCK), codes, scales, x, positions, grid.bits(), grid.symmetric(), toInt(codes.dim(1)), M, C,
+                toInt(codes.cols()) / M, wide(C, x));
     }
 
     void cacheUnpack(Tensor y, Tensor codes, Tensor scales, Tensor lengths, RowGrid grid) {
         fp32(y, scales);
-        int C = toInt(y.cols());
-        on.run("cachePack", "cacheUnpack", rows(y.rows(), C, BLOCK), y, codes, scales, lengths, grid.bits(), grid.symmetric(), toInt(y.dim(1)), C,
-                toInt(codes.cols()), wide(C, y));
+        int M = toInt(grid.parts(scales)), C = toInt(y.cols()) / M;
+        on.run("cachePack", "cacheUnpack", rows(y.rows() * M, C, BLOCK), y, codes, scales, lengths, grid.bits(), grid.symmetric(), toInt(y.dim(1)), M, C,
+                toInt(codes.cols()) / M, wide(C, y));
     }
 }

@@ -107,13 +107,13 @@ public interface Backend extends AutoCloseable {
     void cacheWrite(Tensor cache, Tensor x, Tensor positions);
 
     /**
-     * The same with rows kept as rowQuant's integers: at (b, positions_b) the codes and the scale of x_b.
+     * The same with rows kept as rowQuant's integers: at (b, positions_b) the codes and the scales of x_b, one for each of its M parts (heads, or the whole row).
      * symmetric: code = rint(x·s) + 2^(b−1), scales (s);  else code = rint((x − min)/r · (2^b − 1)), scales (r, min), r = max − min + 1e-8.
-     * codes I32 (B, Tmax, ceil(C·bits/32)), a dense bit stream per row as in PackedWeight  scales (B, Tmax, 1 or 2)  x (B, C)  positions I32 (B)
+     * codes I32 (B, Tmax, M·ceil(C/M·bits/32)), a dense bit stream per part as in PackedWeight  scales (B, Tmax, M·(1 or 2))  x (B, C)  positions I32 (B)
      */
     void cachePack(Tensor codes, Tensor scales, Tensor x, Tensor positions, RowGrid grid);
 
-    /** y[b, t] = what rowQuant makes of the row packed there (its −0 becomes 0), for t < lengths_b; the rest of y stays.   y (B, Tmax, C)  lengths I32 (B) */
+    /** y[b, t] = what rowQuant makes of the parts packed there (its −0 becomes 0), for t < lengths_b; the rest of y stays.   y (B, Tmax, C)  lengths I32 (B) */
     void cacheUnpack(Tensor y, Tensor codes, Tensor scales, Tensor lengths, RowGrid grid);
 
     /** y = silu(gate) · up, silu(g) = g / (1 + e^−g) */

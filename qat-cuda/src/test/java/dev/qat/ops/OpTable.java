@@ -262,14 +262,14 @@ final class OpTable {
                 .depth(s -> s.at("G") * (1 << s.at("bits"))).straightThrough().inPlace("dw", "dy");
 
         for (boolean symmetric : new boolean[] {true, false}) {
-            List<Size> caches = sizes("B Tmax C bits", of(1, 1, 1, 2), of(3, 7, 5, 3), of(2, 33, 64, 4), of(5, 4, 67, 8), of(2, 3, 80, 16), of(4, 5, 40, 4));
+            List<Size> caches = sizes("B Tmax M C bits", of(1, 1, 1, 1, 2), of(3, 7, 2, 5, 3), of(2, 33, 1, 64, 4), of(5, 4, 1, 67, 8), of(2, 3, 3, 80, 16), of(4, 5, 4, 40, 4), of(2, 6, 5, 12, 4));
             int numbers = symmetric ? 1 : 2;
             // one place per sequence, so that everything is written; IntegerCacheTest writes among others
-            put(row("cachePack", symmetric ? "symmetric" : "asymmetric", sizes("B C bits", of(1, 1, 2), of(3, 5, 3), of(2, 64, 4), of(5, 67, 8), of(2, 80, 16), of(4, 40, 4)), s -> List.of(
-                    new Arg.Out("codes", DType.I32, true, s.at("B"), 1, PackedWeight.wordsPerRow(s.at("C"), s.at("bits"))), out("scales", s.at("B"), 1, numbers).exact(),
-                    in("x", s.at("B"), s.at("C")), ints("positions", _ -> 0, s.at("B")), fixed("grid", new RowGrid(s.at("bits"), symmetric, false)))));
-            put(row("cacheUnpack", symmetric ? "symmetric" : "asymmetric", caches, s -> List.of(kept("y", s.at("B"), s.at("Tmax"), s.at("C")).exact(),
-                    ints("codes", i -> 0x9E3779B9 * (i + 1), s.at("B"), s.at("Tmax"), PackedWeight.wordsPerRow(s.at("C"), s.at("bits"))), in("scales", s.at("B"), s.at("Tmax"), numbers),
+            put(row("cachePack", symmetric ? "symmetric" : "asymmetric", sizes("B M C bits", of(1, 1, 1, 2), of(3, 2, 5, 3), of(2, 1, 64, 4), of(5, 1, 67, 8), of(2, 3, 80, 16), of(4, 4, 40, 4), of(2, 5, 12, 4)), s -> List.of(
+                    new Arg.Out("codes", DType.I32, true, s.at("B"), 1, s.at("M") * PackedWeight.wordsPerRow(s.at("C"), s.at("bits"))), out("scales", s.at("B"), 1, s.at("M") * numbers).exact(),
+                    in("x", s.at("B"), s.at("M") * s.at("C")), ints("positions", _ -> 0, s.at("B")), fixed("grid", new RowGrid(s.at("bits"), symmetric, false)))));
+            put(row("cacheUnpack", symmetric ? "symmetric" : "asymmetric", caches, s -> List.of(kept("y", s.at("B"), s.at("Tmax"), s.at("M") * s.at("C")).exact(),
+                    ints("codes", i -> 0x9E3779B9 * (i + 1), s.at("B"), s.at("Tmax"), s.at("M") * PackedWeight.wordsPerRow(s.at("C"), s.at("bits"))), in("scales", s.at("B"), s.at("Tmax"), s.at("M") * numbers),
                     ints("lengths", b -> b % 2 == 0 ? s.at("Tmax") : (s.at("Tmax") + 1) / 2, s.at("B")), fixed("grid", new RowGrid(s.at("bits"), symmetric, false))))).hides("y");
             for (boolean window : new boolean[] {true, false}) {
                 String variant = (symmetric ? "symmetric" : "asymmetric") + (window ? ", window" : "");

@@ -114,8 +114,8 @@ final class BenchGenerate implements Callable<Integer> {
     /** The same batch from a cache of whole numbers and from one of floats: bytes, and whether every token is the same. */
     private void integers(ObjectNode line, Model m, Backend backend) {
         for (Block b : m.blocks()) {
-            b.keySite.add(new Site.Rows(new RowGrid(kvBits, true, false)));
-            b.valueSite.add(new Site.Rows(new RowGrid(kvBits, true, false)));
+            b.keySite.add(new Site.Rows(new RowGrid(kvBits, true, false), 1));
+            b.valueSite.add(new Site.Rows(new RowGrid(kvBits, true, false), 1));
         }
         int[][][] said = new int[2][][];
         for (int i = 0; i < 2; i++) {

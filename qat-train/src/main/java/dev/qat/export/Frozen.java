@@ -62,7 +62,7 @@ public interface Frozen extends AutoCloseable {
 
     /** Where a model can have its values from, in the type each parameter has, for as long as this is open. */
     default Model.Source source() {
-        return (memory, p) -> Model.fill(memory, p.value(), floats -> read(p.name(), floats));
+        return Model.Source.of((p, floats) -> read(p.name(), floats));
     }
 
     /** Writes a lattice's weights with the steps given.   floats (O · I) */

@@ -1,6 +1,7 @@
 package dev.qat.method;
 
 import dev.qat.model.Linear;
+import dev.qat.model.TokenRounding;
 import dev.qat.ops.Divergence;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.Param;
@@ -20,6 +21,7 @@ import java.util.List;
  *
  * @param bits       W-A-KV, such as 4-8-4; 32 for full precision; weights of 2 bits and 1 have levels about their mean size,
  *                   as in the official code  @param group inputs of a weight row that share a scale; −1 for the row
+ * @param heads      gives every head of a token's keys and of its values a scale of its own; official: one for all heads
  * @param asymmetric gives every token (inputs, keys, values) an offset as well
  * @param window     lets gradients pass only where |x| < 2, as the official code does
  * @param ends       also trains embedding and head, which are not quantized
@@ -31,12 +33,12 @@ import java.util.List;
  * @param guard      windows held back from training to judge by: where they show no gain, the model stays as it was; 0 for none
  * @param windows    the windows to train on: all, the user's text, or the model's own samples
  */
-public record LlmQat(String bits, int group, boolean asymmetric, boolean window, boolean ends, int epochs, int batch, double rate, double scaleRate, double decay,
+public record LlmQat(String bits, int group, boolean heads, boolean asymmetric, boolean window, boolean ends, int epochs, int batch, double rate, double scaleRate, double decay,
                      double beta2, double maxNorm, Schedule schedule, Distance loss, double beta, double hard, double temperature,
                      Part windows, boolean shuffle, boolean recompute, int guard) implements Stage {
     public enum Distance { KL, CAKLD, JS }
 
-    public static final LlmQat DEFAULTS = new LlmQat("4-8-4", -1, false, false, true, 1, 8, 2e-5, 0, 0, 0.999, 1, Schedule.DEFAULTS, Distance.KL, 0, 0, 1, Part.ALL, true, false, 0);
+    public static final LlmQat DEFAULTS = new LlmQat("4-8-4", -1, false, false, false, true, 1, 8, 2e-5, 0, 0, 0.999, 1, Schedule.DEFAULTS, Distance.KL, 0, 0, 1, Part.ALL, true, false, 0);
 
     public LlmQat {
         Widths.of(bits);
@@ -52,15 +54,16 @@ public record LlmQat(String bits, int group, boolean asymmetric, boolean window,
     @Override
     public void run(Run run) {
         Widths widths = Widths.of(bits);
+        TokenRounding tokens = widths.tokens(heads, asymmetric, window);
         if (scaleRate == 0 || !widths.quantizesWeights()) {
-            MinMax quantizers = MinMax.install(run, widths, group, asymmetric, window);
+            MinMax quantizers = MinMax.install(run, widths, group, tokens);
             train(run, List.of());
             quantizers.freeze(run.student().linears());
             return;
         }
         List<Linear> linears = run.student().linears();
         List<GroupAffine> learned = learned(run, widths.weights(), linears);
-        MinMax.tokens(run, widths, asymmetric, window);
+        MinMax.tokens(run, tokens);
         train(run, learned.stream().flatMap(q -> q.params().stream()).toList());
         run.use(linears, GroupAffine.freeze(run.backend(), learned));
         GroupAffine.free(run.backend().memory(), learned);

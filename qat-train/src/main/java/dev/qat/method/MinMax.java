@@ -44,32 +44,33 @@ final class MinMax {
      * Fills the student's sites.
      *
      * @param group      inputs of a row that share a scale; 0 or −1 for the whole row
-     * @param asymmetric gives tokens (inputs, keys, values) a scale and an offset; weights stay symmetric, as their codes must
-     * @param window     lets gradients pass only where |x| < 2, as the official code
+     * @param tokens     how inputs, keys and values are rounded; weights stay symmetric, as their codes must
      */
-    static MinMax install(Run run, Widths bits, int group, boolean asymmetric, boolean window) {
+    static MinMax install(Run run, Widths bits, int group, TokenRounding tokens) {
         run.reset();
-        return add(run, bits, group, asymmetric, window);
+        return add(run, bits, group, tokens);
     }
 
     /** The same after what is in the sites already. */
-    static MinMax add(Run run, Widths bits, int group, boolean asymmetric, boolean window) {
+    static MinMax add(Run run, Widths bits, int group, TokenRounding tokens) {
         MinMax all = new MinMax(run, bits, group);
         if (MeanLevels.has(bits.weights())) all.levels = all.levels(run.student().linears());
-        else if (bits.quantizesWeights()) for (Linear l : run.student().linears()) all.weights(l, window);
-        tokens(run, bits, asymmetric, window);
+        else if (bits.quantizesWeights()) for (Linear l : run.student().linears()) all.weights(l, tokens.window());
+        tokens(run, tokens);
         return all;
     }
 
     /** The same for tokens alone: linears' inputs, keys and values. */
-    static void tokens(Run run, Widths bits, boolean asymmetric, boolean window) {
-        new TokenRounding(bits.activations(), bits.cache(), !asymmetric, window).install(run.student());
-        if (bits.cache() != Widths.OFF) run.watch().say(saved(run.student().config, bits.cache(), asymmetric));
+    static void tokens(Run run, TokenRounding tokens) {
+        tokens.install(run.student());
+        if (tokens.cache() != Widths.OFF) run.watch().say(saved(run.student().config, tokens));
     }
 
-    /** What a decoder keeps of a token: whole numbers and a scale, for keys and for values of every layer. */
-    private static String saved(ModelConfig c, int bits, boolean asymmetric) {
-        long width = (long) c.K() * c.D(), plain = 2L * c.layers() * width * 4, whole = 2L * c.layers() * (PackedWeight.wordsPerRow(width, bits) * 4 + (asymmetric ? 8 : 4));
+    /** What a decoder keeps of a token: whole numbers and scales, for keys and for values of every layer. */
+    private static String saved(ModelConfig c, TokenRounding tokens) {
+        int bits = tokens.cache();
+        long parts = tokens.heads() ? c.K() : 1, width = (long) c.K() * c.D(), plain = 2L * c.layers() * width * 4;
+        long whole = 2L * c.layers() * parts * (PackedWeight.wordsPerRow(width / parts, bits) * 4 + (tokens.symmetric() ? 4 : 8));
         return String.format(Locale.ROOT, "KV cache: %d bytes a token at %d bits, %d in fp32: %.1f times smaller", whole, bits, plain, (double) plain / whole);
     }
 

@@ -38,7 +38,8 @@ public record SpinQuant(String bits, boolean online, int steps, int batch, doubl
         Model m = run.student();
         try (Turns turns = new Turns(run, rate, true)) {
             turns.install();
-            MinMax.add(run, Widths.of(bits), -1, false, false);
+            Widths widths = Widths.of(bits);
+            MinMax.add(run, widths, -1, widths.tokens(false, false, false));
             EndToEnd.train(run, "spinquant", turns.groups(), new EndToEnd.Config(0, batch, new Schedule(Schedule.Shape.COSINE, 0, 0), rate, AdamW.Config.DEFAULTS,
                     loss, Divergence.KL, windows, shuffle, recompute, steps), (_, _) -> {}, turns::step);
             run.reset();

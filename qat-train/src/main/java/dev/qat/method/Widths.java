@@ -23,6 +23,11 @@ record Widths(int weights, int activations, int cache) {
         return 2 <= bits && bits <= 16 || bits == OFF;
     }
 
+    /** How tokens are rounded to these widths. */
+    TokenRounding tokens(boolean heads, boolean asymmetric, boolean window) {
+        return new TokenRounding(activations, cache, heads, !asymmetric, window);
+    }
+
     boolean quantizesWeights() {
         return weights <= 8;
     }

@@ -16,7 +16,7 @@ public record Cache(Tensor table, Tensor positions, Tensor lengths, Tensor place
             }
         }
 
-        /** The whole numbers that the site's last function rounds them to, with scales, keys before rope.   codes I32 (B, capacity, words)  scales (B, capacity, 1 or 2) */
+        /** The whole numbers that the site's last function rounds them to, with scales, keys before rope.   codes I32 (B, capacity, words)  scales (B, capacity, 1 or 2 for each scale of a token) */
         record Integers(Tensor codes, Tensor scales, RowGrid grid) implements Store {
             @Override
             public List<Tensor> tensors() {

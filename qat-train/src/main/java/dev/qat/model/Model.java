@@ -17,9 +17,7 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
-import java.util.function.Consumer;
-import java.util.stream.Collectors;
+import java.util.function.BiConsumer;
 
 /**
  * A decoder-only language model: embedding, blocks, final norm, head. It never knows which method is at work in its sites.
@@ -37,6 +35,18 @@ public final class Model {
 
         /** Fills a parameter that has memory. */
         void read(Memory memory, Param p);
+
+        /** Values that {@code floats} puts into fp32 memory of the host, written in the type that the parameter has.   (size) */
+        static Source of(BiConsumer<Param, MemorySegment> floats) {
+            return (memory, p) -> {
+                try (Arena arena = Arena.ofConfined()) {
+                    MemorySegment raw = arena.allocate(p.value().bytes(), 64);
+                    if (p.value().type == DType.BF16) HfSource.narrow(raw, to -> floats.accept(p, to));
+                    else floats.accept(p, raw);
+                    memory.write(p.value(), raw);
+                }
+            };
+        }
     }
 
     /** Only {@link #untie} changes it, and the head; and {@link #turn}. {@code read}: as it was read. */
@@ -96,16 +106,18 @@ public final class Model {
 
     /** The model of a Hugging Face directory, which must stay open for as long as the model lives; every shape is checked now. */
     public static Model open(HfModelDir dir, Memory memory, DType frozen) {
-        Model m = new Model(config(dir), memory, (to, p) -> read(dir, to, p), frozen, null);
-        m.check(dir);
+        HfSource source = new HfSource(dir);
+        Model m = new Model(source.config(), memory, source, frozen, null);
+        source.check(m);
         return m.opened();
     }
 
     /** Reads all of a Hugging Face directory, fp32, to compute what its config says: tokens are rounded where it has them rounded. */
     public static Model load(HfModelDir dir, Memory memory) {
-        Model m = new Model(config(dir), memory);
-        m.check(dir);
-        for (Param p : m.params()) read(dir, memory, p);
+        HfSource source = new HfSource(dir);
+        Model m = new Model(source.config(), memory);
+        source.check(m);
+        for (Param p : m.params()) source.read(memory, p);
         TokenRounding.install(m, dir.config(), dir.dir().resolve("config.json").toString());
         return m;
     }
@@ -119,63 +131,6 @@ public final class Model {
         shared = true;
         m.shared = true;
         return m;
-    }
-
-    private static ModelConfig config(HfModelDir dir) {
-        ModelConfig c = ModelConfig.of(dir.config(), dir.dir().resolve("config.json").toString());
-        boolean tied = c.tied() || !dir.has("lm_head.weight") || !dir.has("model.embed_tokens.weight");
-        return c.tied() == tied ? c : c.tied(tied);
-    }
-
-    /** Every parameter is there in its shape; and what the config does not declare (a bias, a norm) would change what the model computes. */
-    private void check(HfModelDir dir) {
-        for (Param p : params()) dir.expect(stored(dir, p), p.value().dims());
-        Set<String> known = params().stream().map(Param::name).collect(Collectors.toSet());
-        for (String name : dir.names()) {
-            boolean tied = name.equals("lm_head.weight") || name.equals(embedding.name()), derived = name.endsWith(".rotary_emb.inv_freq");
-            if (known.contains(name) || tied || derived) continue;
-            throw Fail.data("%s: the weights hold %s, for which a %s of this config.json has no place. Is a key missing there (attention_bias, mlp_bias), or model_type wrong?",
-                    dir.dir(), name, config.type());
-        }
-    }
-
-    /** A tied matrix may be stored under either name, and is what both are read from again after {@link #untie}. */
-    private static String stored(HfModelDir dir, Param p) {
-        if (dir.has(p.name())) return p.name();
-        return switch (p.kind()) {
-            case EMBEDDING -> "lm_head.weight";
-            case HEAD -> "model.embed_tokens.weight";
-            default -> p.name();
-        };
-    }
-
-    private static void read(HfModelDir dir, Memory memory, Param p) {
-        String name = stored(dir, p);
-        Tensor to = p.value();
-        dir.expect(name, to.dims());
-        boolean asStored = to.type == DType.BF16 && dir.entry(name).dtype() == StoredType.BF16;
-        if (asStored) memory.write(to, (piece, at) -> MemorySegment.copy(dir.bytes(name), at, piece, 0, piece.byteSize()));
-        else if (to.type == DType.F32) memory.write(to, (piece, at) -> dir.read(name, at / 4, piece));
-        else memory.write(to, (piece, at) -> narrow(piece, floats -> dir.read(name, at / 2, floats)));
-    }
-
-    /** Writes what {@code values} puts into fp32 host memory (size) to a tensor, in the type it has. */
-    public static void fill(Memory memory, Tensor to, Consumer<MemorySegment> values) {
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment raw = arena.allocate(to.bytes(), 64);
-            if (to.type == DType.BF16) narrow(raw, values);
-            else values.accept(raw);
-            memory.write(to, raw);
-        }
-    }
-
-    /** Puts what {@code values} puts into fp32 memory into {@code to} as BF16. */
-    private static void narrow(MemorySegment to, Consumer<MemorySegment> values) {
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment floats = arena.allocate(2 * to.byteSize(), 64);
-            values.accept(floats);
-            StoredType.BF16.narrow(to, floats);
-        }
     }
 
     // ---- what is in memory -------------------------------------------------------------------------------------------

@@ -18,18 +18,36 @@ public final class Site {
         Tensor apply(Tape t, Tensor x);
     }
 
-    /** Min-max quantization of every row, once for all the sites that see one value; a decoder can keep its whole numbers in the values' place. */
+    /**
+     * Min-max quantization of every row, or of each of its equal parts, such as heads, once for all the sites that see one value; a decoder can keep
+     * its whole numbers in the values' place.
+     */
     public static final class Rows implements Function {
         private final RowGrid grid;
+        private final int parts;
         private Tensor last, quantized;
 
-        public Rows(RowGrid grid) {
+        public Rows(RowGrid grid, int parts) {
             this.grid = grid;
+            this.parts = parts;
+        }
+
+        public RowGrid grid() {
+            return grid;
+        }
+
+        public int parts() {
+            return parts;
+        }
+
+        /** Whether both round alike; either may be null. */
+        static boolean alike(Rows a, Rows b) {
+            return a == null ? b == null : b != null && a.grid.equals(b.grid) && a.parts == b.parts;
         }
 
         @Override
         public Tensor apply(Tape t, Tensor x) {
-            if (x != last) quantized = Ops.rowQuant(t, x, grid);
+            if (x != last) quantized = Ops.rowQuant(t, x, grid, x.cols() / parts);
             last = x;
             return quantized;
         }
@@ -82,9 +100,9 @@ public final class Site {
         return functions.isEmpty();
     }
 
-    /** The grid on which the last function rounds rows; null where it does something else, or there is none. */
-    public RowGrid rows() {
-        return !functions.isEmpty() && functions.getLast() instanceof Rows r ? r.grid : null;
+    /** The last function where it rounds rows; null where it does something else, or there is none. */
+    public Rows rows() {
+        return !functions.isEmpty() && functions.getLast() instanceof Rows r ? r : null;
     }
 
     /** x after every function but the last. */

@@ -135,11 +135,13 @@ public final class ModelLm implements CausalLm {
 
         private Store store(String name, Site site) {
             Memory m = model.memory();
-            RowGrid grid = integers ? site.rows() : null;
+            Site.Rows rows = integers ? site.rows() : null;
             long width = (long) model.config.K() * model.config.D();
-            if (grid == null) return new Store.Plain(m.tensor(name, B, capacity, width));
-            return new Store.Integers(m.tensor(name, DType.I32, B, capacity, PackedWeight.wordsPerRow(width, grid.bits())),
-                    m.tensor(name + " scales", B, capacity, grid.symmetric() ? 1 : 2), grid);
+            if (rows == null) return new Store.Plain(m.tensor(name, B, capacity, width));
+            RowGrid grid = rows.grid();
+            int parts = rows.parts();
+            return new Store.Integers(m.tensor(name, DType.I32, B, capacity, parts * PackedWeight.wordsPerRow(width / parts, grid.bits())),
+                    m.tensor(name + " scales", B, capacity, (long) parts * grid.numbers()), grid);
         }
 
         private Stream<Tensor> kept() {

@@ -95,8 +95,8 @@ class EvalTest {
 
     /** A model that LLM-QAT wrote rounds inputs, keys and values as it was trained to: the table's number, and another without the key. */
     @ParameterizedTest
-    @CsvSource({"4-4-3, false, min-max", "4-4-3, true, llm-qat", "32-32-3, true, min-max", "4-4-32, false, llm-qat"})
-    void aWrittenModelRoundsTokensAsItWasTrained(String bits, boolean asymmetric, String method) throws IOException {
+    @CsvSource({"4-4-3, false, false, min-max", "4-4-3, true, true, llm-qat", "32-32-3, true, true, min-max", "4-4-32, false, false, llm-qat"})
+    void aWrittenModelRoundsTokensAsItWasTrained(String bits, boolean asymmetric, boolean heads, String method) throws IOException {
         String recipe = Files.writeString(temp.resolve("tokens.yaml"), """
                 name: tokens
                 model: {path: %1$s/model}
@@ -105,8 +105,8 @@ class EvalTest {
                 output: %1$s/runs
                 data: {files: [%1$s/text.txt], length: 16, windows: 16}
                 eval: {files: [%1$s/text.txt], length: 16}
-                stages: [{method: %2$s, bits: %3$s, asymmetric: %4$s}]
-                """.formatted(temp, method, bits, asymmetric)).toString();
+                stages: [{method: %2$s, bits: %3$s, asymmetric: %4$s, heads: %5$s}]
+                """.formatted(temp, method, bits, asymmetric, heads)).toString();
         assertEquals(0, Main.run("train", recipe), err.toString(UTF_8));
         JsonNode rows = new ObjectMapper().readTree(temp.resolve("runs/tokens/result.json").toFile()).get("stages");
         double fp = rows.get(0).get("perplexity").asDouble(), trained = rows.get(1).get("perplexity").asDouble();

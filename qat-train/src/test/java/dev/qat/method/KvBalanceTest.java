@@ -86,7 +86,7 @@ final class KvBalanceTest {
             default -> Tiny.QWEN3;
         };
         try (Backend be = new CpuBackend(1)) {
-            MinMaxRounding rounding = new MinMaxRounding("32-32-3", -1, false);
+            MinMaxRounding rounding = new MinMaxRounding("32-32-3", -1, false, false);
             List<Runner.Row> rows = Loud.run(temp, be, Loud.write(temp, be, config, 6), List.of(rounding, new KvBalance(4, 32, 4, Part.ALL), rounding));
             assertEquals(0, rows.get(2).kl(), 1e-5, "the transform changes nothing");
             System.out.printf("keys and values at 3 bits: KL %.5f as they are, %.5f balanced%n", rows.get(1).kl(), rows.get(3).kl());

@@ -118,6 +118,11 @@ final class LlmQatTest {
     }
 
     @Test
+    void aScaleForEveryHeadHelps() {
+        assertTrue(run("heads", rounding("32-32-3", -1, false).replace("}", ", heads: true}")).rows().getLast().kl() < run("tokens", rounding("32-32-3", -1, false)).rows().getLast().kl());
+    }
+
+    @Test
     void smallerGroupsHelp() {
         assertTrue(run("groups", rounding("3-32-32", 16, false)).rows().getLast().kl() < run("rows", rounding("3-32-32", -1, false)).rows().getLast().kl());
     }
@@ -176,7 +181,7 @@ final class LlmQatTest {
     @ParameterizedTest
     @ValueSource(strings = {"4-8", "4-8-4-4", "9-8-8", "0-8-8", "4-1-8", "4-8-17", "four", "4--8", ""})
     void whatIsNoTripleIsRefused(String bits) {
-        Fail e = assertThrows(Fail.class, () -> new MinMaxRounding(bits, -1, false));
+        Fail e = assertThrows(Fail.class, () -> new MinMaxRounding(bits, -1, false, false));
         assertEquals(Fail.USAGE, e.code());
         assertTrue(e.getMessage().contains("bits") && e.getMessage().contains("4-8-4"), e.getMessage());
     }

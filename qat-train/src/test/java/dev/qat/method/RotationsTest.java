@@ -205,7 +205,7 @@ final class RotationsTest {
     void spinQuantBringsRoundingNearer() {
         try (Backend be = new CpuBackend(1)) {
             Path model = Loud.write(temp, be, Tiny.LLAMA, 10);
-            Stage rounding = new MinMaxRounding("4-3-16", -1, false);
+            Stage rounding = new MinMaxRounding("4-3-16", -1, false, false);
             double quarot = Loud.run(temp, be, model, List.of(new Rotate(true, true, true), rounding)).getLast().kl();
             List<Runner.Row> rows = Loud.run(temp, be, model, List.of(new SpinQuant("4-3-16", true, 80, 8, 0.1, EndToEnd.Loss.DISTILL, Part.ALL, true, false), rounding));
             System.out.printf("rotated at random, then 4-3-16: KL %.4f; trained: %.4f%n", quarot, rows.getLast().kl());

@@ -6,7 +6,6 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import dev.qat.cpu.CpuBackend;
 import dev.qat.data.CausalLm;
 import dev.qat.ops.Backend;
-import dev.qat.ops.RowGrid;
 import dev.qat.ops.Sampling;
 import dev.qat.train.ModelLm;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -16,17 +15,13 @@ import org.junit.jupiter.params.provider.CsvSource;
 final class IntegerKvTest {
     private static final int B = 3, TOKENS = 24;
 
-    @ParameterizedTest(name = "{0}, {1} bits, symmetric {2}")
-    @CsvSource({"llama, 4, true", "llama, 3, true", "llama, 8, true", "llama, 4, false", "qwen3, 4, true", "qwen3, 8, false"})
-    void integersGiveTheTokensOfFakeQuantization(String kind, int bits, boolean symmetric) {
+    @ParameterizedTest(name = "{0}, {1} bits, symmetric {2}, a scale for every head {3}")
+    @CsvSource({"llama, 4, true, false", "llama, 3, true, true", "llama, 8, true, false", "llama, 4, false, true", "qwen3, 4, true, true", "qwen3, 8, false, false"})
+    void integersGiveTheTokensOfFakeQuantization(String kind, int bits, boolean symmetric, boolean heads) {
         try (Backend cpu = new CpuBackend(2)) {
             Model m = Tiny.model(cpu, kind.equals("llama") ? Tiny.LLAMA : Tiny.QWEN3, 5);
-            RowGrid grid = new RowGrid(bits, symmetric, false);
             int[][] full = speak(new ModelLm(m, cpu), Sampling.GREEDY);
-            for (Block b : m.blocks()) {
-                b.keySite.add(new Site.Rows(grid));
-                b.valueSite.add(new Site.Rows(grid));
-            }
+            new TokenRounding(TokenRounding.OFF, bits, heads, symmetric, false).install(m);
             for (Sampling how : new Sampling[] {Sampling.GREEDY, new Sampling(1, 0, 1, 3)}) {
                 int[][] fake = speak(new ModelLm(m, cpu, false), how), integers = speak(new ModelLm(m, cpu, true), how);
                 assertArrayEquals(fake, integers);
@@ -36,18 +31,15 @@ final class IntegerKvTest {
     }
 
     @ParameterizedTest
-    @CsvSource({"4, true", "8, true", "4, false", "3, true"})
-    void bytesAreCodesAndScales(int bits, boolean symmetric) {
+    @CsvSource({"4, true, false", "8, true, true", "4, false, true", "3, true, false"})
+    void bytesAreCodesAndScales(int bits, boolean symmetric, boolean heads) {
         try (Backend cpu = new CpuBackend(1)) {
             Model m = Tiny.model(cpu, Tiny.LLAMA, 5);
-            for (Block b : m.blocks()) {
-                b.keySite.add(new Site.Rows(new RowGrid(bits, symmetric, false)));
-                b.valueSite.add(new Site.Rows(new RowGrid(bits, symmetric, false)));
-            }
-            long width = (long) m.config.K() * m.config.D(), rows = 2L * m.config.layers() * B * TOKENS;
+            new TokenRounding(TokenRounding.OFF, bits, heads, symmetric, false).install(m);
+            long parts = heads ? m.config.K() : 1, width = (long) m.config.K() * m.config.D(), rows = 2L * m.config.layers() * B * TOKENS;
             try (ModelLm lm = new ModelLm(m, cpu); CausalLm.Decoder d = lm.decoder(B, TOKENS, Sampling.GREEDY);
                  ModelLm floats = new ModelLm(m, cpu, false); CausalLm.Decoder f = floats.decoder(B, TOKENS, Sampling.GREEDY)) {
-                assertEquals(rows * ((width * bits + 31) / 32 * 4 + (symmetric ? 4 : 8)), d.cacheBytes());
+                assertEquals(rows * parts * ((width / parts * bits + 31) / 32 * 4 + (symmetric ? 4 : 8)), d.cacheBytes());
                 assertEquals(rows * width * 4, f.cacheBytes());
             }
         }
