@@ -23,8 +23,6 @@ import java.util.List;
  */
 public record Course(int epochs, int batch, double rate, double scaleRate, Schedule schedule, double maxNorm, EndToEnd.Loss loss, double hard, Part windows, Trained trained,
                      boolean shuffle, boolean recompute) {
-    public enum Trained { ALL, LINEARS }
-
     public static final Course DEFAULTS = new Course(1, 8, 1e-4, 0, new Schedule(Schedule.Shape.COSINE, 0.1, 0), 1, EndToEnd.Loss.CROSS_ENTROPY, 0, Part.ALL, Trained.ALL, true, false);
 
     public Course {
@@ -36,10 +34,7 @@ public record Course(int epochs, int batch, double rate, double scaleRate, Sched
     /** @param quantizer the parameters that the quantizer brings, in the order of memory */
     void train(Run run, String stage, List<Param> quantizer, EndToEnd.Before before) {
         if (epochs == 0) return;
-        List<Param> weights = new ArrayList<>();
-        if (trained == Trained.ALL) weights.addAll(run.student().params());
-        else run.student().linears().forEach(l -> weights.add(l.weight));
-        List<AdamW.Group> groups = new ArrayList<>(List.of(new AdamW.Group(weights, rate, 0)));
+        List<AdamW.Group> groups = new ArrayList<>(List.of(new AdamW.Group(trained.of(run.student()), rate, 0)));
         if (!quantizer.isEmpty()) groups.add(new AdamW.Group(quantizer, scaleRate > 0 ? scaleRate : rate, 0));
         EndToEnd.train(run, stage, groups, new EndToEnd.Config(epochs, batch, schedule, rate, new AdamW.Config(0.9, 0.999, 1e-8, maxNorm), loss,
                 new Divergence(false, 0, (float) hard, 1), windows, shuffle, recompute), before);

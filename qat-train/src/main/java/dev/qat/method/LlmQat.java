@@ -24,7 +24,7 @@ import java.util.List;
  * @param heads      gives every head of a token's keys and of its values a scale of its own; official: one for all heads
  * @param asymmetric gives every token (inputs, keys, values) an offset as well
  * @param window     lets gradients pass only where |x| < 2, as the official code does
- * @param ends       also trains embedding and head, which are not quantized
+ * @param trained    all parameters, embedding and head among them (official), or the linears' weights alone
  * @param scaleRate  more than 0 trains a step and a zero point per row (or group) of the weights at this rate, from the codes of the stage
  *                   before or the row's range, in place of the row's largest |weight|
  * @param loss       kl; cakld (BitDistiller, weighs the reverse divergence by β); js (Jensen-Shannon, FPTQuant)
@@ -33,12 +33,12 @@ import java.util.List;
  * @param guard      windows held back from training to judge by: where they show no gain, the model stays as it was; 0 for none
  * @param windows    the windows to train on: all, the user's text, or the model's own samples
  */
-public record LlmQat(String bits, int group, boolean heads, boolean asymmetric, boolean window, boolean ends, int epochs, int batch, double rate, double scaleRate, double decay,
+public record LlmQat(String bits, int group, boolean heads, boolean asymmetric, boolean window, Trained trained, int epochs, int batch, double rate, double scaleRate, double decay,
                      double beta2, double maxNorm, Schedule schedule, Distance loss, double beta, double hard, double temperature,
                      Part windows, boolean shuffle, boolean recompute, int guard) implements Stage {
     public enum Distance { KL, CAKLD, JS }
 
-    public static final LlmQat DEFAULTS = new LlmQat("4-8-4", -1, false, false, false, true, 1, 8, 2e-5, 0, 0, 0.999, 1, Schedule.DEFAULTS, Distance.KL, 0, 0, 1, Part.ALL, true, false, 0);
+    public static final LlmQat DEFAULTS = new LlmQat("4-8-4", -1, false, false, false, Trained.ALL, 1, 8, 2e-5, 0, 0, 0.999, 1, Schedule.DEFAULTS, Distance.KL, 0, 0, 1, Part.ALL, true, false, 0);
 
     public LlmQat {
         Widths.of(bits);
@@ -78,11 +78,9 @@ public record LlmQat(String bits, int group, boolean heads, boolean asymmetric, 
 
     private void train(Run run, List<Param> scales) {
         List<Param> matrices = new ArrayList<>(), vectors = new ArrayList<>();
-        for (Param p : run.student().params()) {
-            boolean end = p.kind() == Param.Kind.EMBEDDING || p.kind() == Param.Kind.HEAD;
-            if (!end || ends) (p.value().dims().length > 1 ? matrices : vectors).add(p);
-        }
-        List<AdamW.Group> groups = new ArrayList<>(List.of(new AdamW.Group(matrices, rate, decay), new AdamW.Group(vectors, rate, 0)));
+        for (Param p : trained.of(run.student())) (p.value().dims().length > 1 ? matrices : vectors).add(p);
+        List<AdamW.Group> groups = new ArrayList<>(List.of(new AdamW.Group(matrices, rate, decay)));
+        if (!vectors.isEmpty()) groups.add(new AdamW.Group(vectors, rate, 0));
         if (!scales.isEmpty()) groups.add(new AdamW.Group(scales, scaleRate, 0));
         EndToEnd.train(run, "llm-qat", groups, new EndToEnd.Config(epochs, batch, schedule, rate, new AdamW.Config(0.9, beta2, 1e-8, maxNorm),
                 EndToEnd.Loss.DISTILL, divergence(run), windows, shuffle, recompute).guarded(guard));

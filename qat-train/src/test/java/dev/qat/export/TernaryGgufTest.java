@@ -8,6 +8,7 @@ import dev.qat.cuda.Precision;
 import dev.qat.data.GgmlType;
 import dev.qat.data.Tokenizer;
 import dev.qat.method.Course;
+import dev.qat.method.Trained;
 import dev.qat.method.Tequila;
 import dev.qat.model.Model;
 import dev.qat.train.EndToEnd;
@@ -45,7 +46,7 @@ class TernaryGgufTest {
             Assumptions.abort(source + " has no weights");
         }
         try (CpuBackend backend = new CpuBackend(2)) {
-            Course course = new Course(6, 4, 2e-3, 0, new Schedule(Schedule.Shape.COSINE, 0.2, 0), 1, EndToEnd.Loss.DISTILL, 0, Part.ALL, Course.Trained.LINEARS, true, false);
+            Course course = new Course(6, 4, 2e-3, 0, new Schedule(Schedule.Shape.COSINE, 0.2, 0), 1, EndToEnd.Loss.DISTILL, 0, Part.ALL, Trained.LINEARS, true, false);
             Recipe r = new Recipe("tequila", new Recipe.Source(source, Recipe.Init.LOAD), "cpu", Precision.FP32, false, 2, 3, temp,
                     new Recipe.Data(List.of(), List.of(), 0, 64, 0, 16, 1, 0, 0), new Recipe.Eval(List.of(), 0, 64, 4, 4), Recipe.Save.DEFAULTS, Recipe.Checkpoint.DEFAULTS, Recipe.Recovery.DEFAULTS, Recipe.Observe.DEFAULTS, "",
                     List.of(new Tequila(Tequila.Rule.TWN, 256, 0.5, Tequila.Epsilon.FIXED, 0, course)));

@@ -110,7 +110,7 @@ final class FptQuantTest {
         try (Backend be = new CpuBackend(1)) {
             Path model = model(be);
             List<Runner.Row> rows = Loud.run(temp, be, model, List.of(new FptLocal(4, 20, 0.01, true, true), stage(30, 2e-2, true),
-                    new FptQuant("4-6-6", 3, 60, 8, 5e-3, 0.05, false, 0, 1e-3, Part.ALL, true, false), new LlmQat("4-6-6", -1, false, false, false, true, 3, 8, 1e-3, 0, 0, 0.999, 1, Schedule.DEFAULTS, LlmQat.Distance.KL, 0, 0, 1, Part.ALL, true, false, 0)));
+                    new FptQuant("4-6-6", 3, 60, 8, 5e-3, 0.05, false, 0, 1e-3, Part.ALL, true, false), new LlmQat("4-6-6", -1, false, false, false, Trained.ALL, 3, 8, 1e-3, 0, 0, 0.999, 1, Schedule.DEFAULTS, LlmQat.Distance.KL, 0, 0, 1, Part.ALL, true, false, 0)));
             System.out.printf("fpt-local, fptquant: KL %.4f, all weights under the same quantizers: %.4f, llm-qat by the token: %.4f%n", rows.get(2).kl(), rows.get(3).kl(), rows.get(4).kl());
             assertTrue(rows.get(3).kl() < rows.get(2).kl(), rows.toString());
             assertTrue(rows.get(4).kl() < rows.get(2).kl(), rows.toString());

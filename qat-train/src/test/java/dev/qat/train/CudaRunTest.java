@@ -13,6 +13,7 @@ import dev.qat.data.Safetensors;
 import dev.qat.method.BlockAp;
 import dev.qat.method.E2eQp;
 import dev.qat.method.Course;
+import dev.qat.method.Trained;
 import dev.qat.method.Dlt;
 import dev.qat.method.Original;
 import dev.qat.method.Rtn;
@@ -58,7 +59,7 @@ final class CudaRunTest {
     /** A residual that moves from step to step, learned scales, and biases, all inside recorded graphs. */
     @Test
     void ternaryWeightsTakeTheSameSteps() throws Exception {
-        Course course = new Course(4, 10, 3e-4, 0, new Schedule(Schedule.Shape.WSD, 0.2, 0), 1, EndToEnd.Loss.DISTILL, 0, Part.ALL, Course.Trained.ALL, true, false);
+        Course course = new Course(4, 10, 3e-4, 0, new Schedule(Schedule.Shape.WSD, 0.2, 0), 1, EndToEnd.Loss.DISTILL, 0, Part.ALL, Trained.ALL, true, false);
         same(List.of(new Sherry(32, 1, 0.3, 0, course), new Original(), new Dlt(16, 0, course), new Original(),
                 new Tequila(Tequila.Rule.LEARNED, 32, 1e-2, Tequila.Epsilon.ROW, 0, course), new Original(),
                 new Tequila(Tequila.Rule.ABSMEAN, -1, 1e-2, Tequila.Epsilon.FIXED, 8, course)), 32, 2e-3); // a weight on an edge may fall on either side

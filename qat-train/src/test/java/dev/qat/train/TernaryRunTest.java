@@ -11,6 +11,7 @@ import dev.qat.cuda.Precision;
 import dev.qat.data.HfModelDir;
 import dev.qat.method.AbsMean;
 import dev.qat.method.Course;
+import dev.qat.method.Trained;
 import dev.qat.method.Dlt;
 import dev.qat.method.LsqTernary;
 import dev.qat.method.Original;
@@ -60,7 +61,7 @@ final class TernaryRunTest {
     }
 
     private static Course course(int epochs, EndToEnd.Loss loss) {
-        return new Course(epochs, 8, 3e-3, 0, new Schedule(Schedule.Shape.WSD, 0.1, 0), 1, loss, 0, Part.ALL, Course.Trained.ALL, true, false);
+        return new Course(epochs, 8, 3e-3, 0, new Schedule(Schedule.Shape.WSD, 0.1, 0), 1, loss, 0, Part.ALL, Trained.ALL, true, false);
     }
 
     @Test
