@@ -310,6 +310,14 @@ CUresult drainAll(bool blockingOnly = false) {
     return sticky;
 }
 
+CUresult waited() {                                    // the host has waited, and goes on
+    counters[SYNCS]++;
+    bool idle = true;
+    for (auto& s : streams) idle &= s->queue.empty();
+    counters[STALLS] += idle;
+    return sticky;
+}
+
 uint64_t mix(uint64_t x) {
     x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
     x = (x ^ x >> 27) * 0x94d049bb133111ebu;
@@ -464,8 +472,8 @@ API CUresult cuCtxGetCurrent(void** c) { *c = current; return SUCCESS; }
 API CUresult cuCtxSynchronize() {
     READY;
     UNCAPTURED;
-    counters[SYNCS]++;
-    return drainAll();
+    drainAll();
+    return waited();
 }
 
 API CUresult cuMemGetInfo_v2(size_t* free, size_t* total) {
@@ -595,8 +603,8 @@ API CUresult cuStreamDestroy_v2(void* s) {
 API CUresult cuStreamSynchronize(void* s) {
     READY;
     if (captureOf(s)) return spoil(s, "a synchronization of the stream that is being captured");
-    counters[SYNCS]++;
-    return s ? drain((Stream*) s, ((Stream*) s)->issued) : drainAll(true);
+    s ? drain((Stream*) s, ((Stream*) s)->issued) : drainAll(true);
+    return waited();
 }
 
 API CUresult cuStreamWaitEvent(void* stream, void* event, unsigned) {
@@ -641,8 +649,8 @@ API CUresult cuEventSynchronize(void* event) {
     READY;
     Event* e = (Event*) event;
     if (e->captured) return CAPTURED_EVENT;
-    counters[SYNCS]++;
-    return e->recorded ? drain(e->stream, e->ticket) : SUCCESS;
+    if (e->recorded) drain(e->stream, e->ticket);
+    return waited();
 }
 
 API CUresult cuEventQuery(void* event) {

@@ -3,6 +3,7 @@ package dev.qat.cuda;
 import dev.qat.tensor.DType;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
+import dev.qat.tensor.Notes;
 import dev.qat.tensor.Shuttle;
 import dev.qat.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
@@ -77,6 +78,11 @@ final class CudaMemory implements Memory, AutoCloseable {
     @Override
     public Shuttle shuttle(String owner, int berths, DType type, long... dims) {
         return new CudaShuttle(device, this, owner, berths, type, dims);
+    }
+
+    @Override
+    public Notes notes(int room, Tensor... of) {
+        return new CudaNotes(device, room, of);
     }
 
     @Override

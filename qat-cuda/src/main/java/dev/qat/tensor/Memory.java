@@ -39,6 +39,11 @@ public interface Memory {
         return new HostShuttle(owner, () -> {}, type, dims);
     }
 
+    /** Notes of these tensors, of one float each; at most {@code room} of them are made and not read. */
+    default Notes notes(int room, Tensor... of) {
+        return new HostNotes(this, of);
+    }
+
     record Slab(String owner, long address, long bytes) {}
 
     /** A tensor with memory of its own, outside every arena. */

@@ -52,7 +52,7 @@ public final class StandIn {
     /** What the stand-in has counted since {@link #open}: calls of the API (work inside a graph's replay only as kernels). */
     public record Counters(long launches, long graphLaunches, long kernels, long gemms, long uploads, long downloads, long copies,
                            long fills, long uploadedBytes, long downloadedBytes, long syncs, long allocs, long frees,
-                           long liveBytes, long peakBytes, long pinnedBytes, long modules, long compiles) {
+                           long liveBytes, long peakBytes, long pinnedBytes, long modules, long compiles, long stalls) {
         private static final int COUNT = Counters.class.getRecordComponents().length;
     }
 
@@ -120,7 +120,7 @@ public final class StandIn {
     public static Counters counters() {
         load();
         long[] c = Libraries.COUNTERS.toArray(JAVA_LONG);
-        return new Counters(c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8], c[9], c[10], c[11], c[12], c[13], c[14], c[15], c[16], c[17]);
+        return new Counters(c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8], c[9], c[10], c[11], c[12], c[13], c[14], c[15], c[16], c[17], c[18]);
     }
 
     /** The order in which blocks, warps and lanes run from here on. */

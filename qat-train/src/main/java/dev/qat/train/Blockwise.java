@@ -115,7 +115,7 @@ public final class Blockwise {
              })) {
             Order order = new Order(c.shuffle, run.recipe().seed(), full.batches);
             Trainer trainer = new Trainer(run, new Trainer.Name(stage, block.index), c.schedule, c.rate, adam);
-            trainer.fed(2 * full.batchBytes(), 2 * full.batches * full.batchBytes()).loop(job, block.index * total, total, i -> feed(order, i), step, loss, 1, quantized.x.rows());
+            trainer.fed(2 * full.batchBytes(), 2 * full.batches * full.batchBytes()).loop(job, block.index * total, total, i -> feed(order, i), step, loss, quantized.x.rows());
             if (run.plan() == null && !past) run.watch().say("block %d: mse %.4g -> %.4g".formatted(block.index, trainer.first(), trainer.last()));
         }
         method.finish(block);
