@@ -5,6 +5,7 @@ import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.Notes;
 import dev.qat.tensor.Shuttle;
+import dev.qat.tensor.Stowage;
 import dev.qat.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import java.util.List;
@@ -78,6 +79,11 @@ final class CudaMemory implements Memory, AutoCloseable {
     @Override
     public Shuttle shuttle(String owner, int berths, DType type, long... dims) {
         return new CudaShuttle(device, this, owner, berths, type, dims);
+    }
+
+    @Override
+    public Stowage stowage(String owner, long bytes, long each) {
+        return new CudaStowage(device, this, owner, bytes, each);
     }
 
     @Override

@@ -39,6 +39,12 @@ public interface Memory {
         return new HostShuttle(owner, () -> {}, type, dims);
     }
 
+    /** A stowage for {@code bytes} in all, in tensors of at most {@code each}. */
+    default Stowage stowage(String owner, long bytes, long each) {
+        Arena arena = Arena.onHost(this, owner, bytes);
+        return new HostStowage(arena, () -> free(arena.base()));
+    }
+
     /** Notes of these tensors, of one float each; at most {@code room} of them are made and not read. */
     default Notes notes(int room, Tensor... of) {
         return new HostNotes(this, of);

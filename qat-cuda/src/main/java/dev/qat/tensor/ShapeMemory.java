@@ -100,6 +100,17 @@ public final class ShapeMemory implements Memory {
         return new HostShuttle(owner, () -> LongStream.of(held).forEach(this::free), type, dims);
     }
 
+    /** Nothing is carried; what it would hold is counted. */
+    @Override
+    public Stowage stowage(String owner, long bytes, long each) {
+        Arena arena = Arena.onHost(this, owner, bytes);
+        long[] held = apart ? LongStream.range(0, 2).map(_ -> tensor(owner, DType.U8, each).address).toArray() : new long[0];
+        return new HostStowage(arena, () -> {
+            LongStream.of(held).forEach(this::free);
+            free(arena.base());
+        });
+    }
+
     @Override
     public void read(MemorySegment to, Tensor from) {
         to.fill((byte) 0);

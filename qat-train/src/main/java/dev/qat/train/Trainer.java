@@ -65,8 +65,8 @@ final class Trainer {
      */
     void loop(Watch.Job job, long before, long total, LongConsumer feed, Step step, Tensor loss, long tokens) {
         if (run.plan() != null) {
-            run.plan().add(name.stage, name.block, total * parts, tokens / parts, step.cost(), fed + 2 * step.cost().stowedBytes() + (end == null ? adam.busBytes() : 0));
-            if (end != null) run.plan().add(name.stage + ", update", name.block, total, 0, end.cost(), adam.busBytes());
+            run.plan().add(name.stage, name.block, total * parts, tokens / parts, step.cost(), fed + 2 * step.cost().stowedBytes(), end == null ? adam.busBytes() : 0);
+            if (end != null) run.plan().add(name.stage + ", update", name.block, total, 0, end.cost(), 0, adam.busBytes());
             run.plan().kept(adam.valueBytes(), adam.momentBytes(), chains);
             return;
         }
