@@ -47,6 +47,11 @@ final class CudaMemory implements Memory, AutoCloseable {
     }
 
     @Override
+    public boolean apart() {
+        return true;
+    }
+
+    @Override
     public synchronized void free(long address) {
         MemorySegment p = pinned.remove(address);
         if (p == null) {

@@ -18,6 +18,11 @@ public interface Memory {
         return allocate(owner, bytes);
     }
 
+    /** Whether this is another memory than the host's, so that what it is to hold has a way to go. */
+    default boolean apart() {
+        return false;
+    }
+
     /** Who holds what, in order of allocation. */
     java.util.List<Slab> slabs();
 

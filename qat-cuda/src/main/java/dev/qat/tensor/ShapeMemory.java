@@ -52,6 +52,11 @@ public final class ShapeMemory implements Memory {
         return address;
     }
 
+    @Override
+    public boolean apart() {
+        return apart;
+    }
+
     /** The most bytes of the host that every owner had. */
     public Map<String, Long> hostPeak() {
         return hostPeak;
