@@ -10,11 +10,12 @@
 //   for), so that a forgotten wait shows as stale or poisoned data. Work of one stream never overtakes its own order.
 //   With standin_haste, streams run ahead by seeded chance instead, as far as their waits let them: what one of them
 //   overwrites too early another one then reads.
-// * Capture records instead; a replay runs the record. What a real capture forbids fails here and spoils the capture.
+// * Capture records instead, each piece of work with those that it waits for: its stream's last, and what an event held its
+//   stream for. A replay runs the record in an order that these allow and the seed draws, anew each time, so that a wait that
+//   was forgotten inside a graph shows. What a real capture forbids fails here and spoils the capture.
 // * Faults on demand: the n-th allocation, the n-th launch, the n-th kernel to run.
 //
-// What it cannot see: kernels that would overlap on a device, transfers that would overlap with kernels, forked captures
-// (several streams in one graph are refused), the limits of registers and of static shared memory (nvcc's table shows
+// What it cannot see: kernels that would overlap on a device, transfers that would overlap with kernels, the limits of registers and of static shared memory (nvcc's table shows
 // those), and anything about time.
 #define STANDIN_LIBRARY
 #include "standin.h"
@@ -44,8 +45,8 @@ enum {
     SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, INVALID_DEVICE = 101,
     INVALID_IMAGE = 200, INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600,
     ILLEGAL_ADDRESS = 700, LAUNCH_OUT_OF_RESOURCES = 701, ILLEGAL_INSTRUCTION = 715, MISALIGNED = 716,
-    LAUNCH_FAILED = 719, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901, CAPTURE_UNMATCHED = 903,
-    CAPTURE_ISOLATION = 905, CAPTURE_IMPLICIT = 906, CAPTURED_EVENT = 907
+    LAUNCH_FAILED = 719, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901, CAPTURE_MERGE = 902, CAPTURE_UNMATCHED = 903,
+    CAPTURE_UNJOINED = 904, CAPTURE_ISOLATION = 905, CAPTURE_IMPLICIT = 906, CAPTURED_EVENT = 907
 };
 
 static const struct { CUresult code; const char *name, *text; } ERRORS[] = {
@@ -68,6 +69,8 @@ static const struct { CUresult code; const char *name, *text; } ERRORS[] = {
     {CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "operation not permitted when stream is capturing"},
     {CAPTURE_INVALIDATED, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
      "operation failed due to a previous error during capture"},
+    {CAPTURE_MERGE, "CUDA_ERROR_STREAM_CAPTURE_MERGE", "operation would result in a merge of separate capture sequences"},
+    {CAPTURE_UNJOINED, "CUDA_ERROR_STREAM_CAPTURE_UNJOINED", "capturing stream has unjoined work"},
     {CAPTURE_UNMATCHED, "CUDA_ERROR_STREAM_CAPTURE_UNMATCHED", "capture was not initiated in this stream"},
     {CAPTURE_ISOLATION, "CUDA_ERROR_STREAM_CAPTURE_ISOLATION",
      "dependency created on uncaptured work in another stream"},
@@ -85,17 +88,27 @@ constexpr size_t PAGE = 4096, GUARD = 256, PIECE = 16 << 20;
 
 struct Allocation { char *map, *data; size_t mapped, bytes; int64_t serial; };
 
-typedef std::vector<Work> Graph;
-struct Capture { Graph graph; int mode; std::thread::id thread; bool spoiled; };
+struct Stream;
+struct Node { Work work; Stream* stream; std::vector<int> after; };     // after: the nodes that must have run
+typedef std::vector<Node> Graph;
+struct Capture { Graph graph; Stream* origin; int mode; std::thread::id thread; bool spoiled, over; };
 
 struct Stream {
     bool blocking;                                     // waits for, and is waited for by, the null stream
     std::deque<Work> queue;
     uint64_t issued = 0, done = 0;
-    std::unique_ptr<Capture> capture;
+    std::shared_ptr<Capture> capture;                  // shared with the streams that events have drawn into it
+    std::vector<int> after;                            // the nodes that the next one of this stream comes after
 };
 
-struct Event { Stream* stream = nullptr; uint64_t ticket = 0; double time = 0; bool recorded = false, captured = false; };
+struct Event {
+    Stream* stream = nullptr;
+    uint64_t ticket = 0;
+    double time = 0;
+    bool recorded = false;
+    std::shared_ptr<Capture> captured;                 // where it was last recorded, if that was in a capture ...
+    std::vector<int> after;                            // ... and the nodes that it lies behind
+};
 
 struct Module { void* library; };
 struct Function { const Entry* entry; std::string name; int dynamic = 0; };
@@ -310,6 +323,14 @@ CUresult drainAll(bool blockingOnly = false) {
     return sticky;
 }
 
+CUresult waited() {                                    // the host has waited, and goes on
+    counters[SYNCS]++;
+    bool idle = true;
+    for (auto& s : streams) idle &= s->queue.empty();
+    counters[STALLS] += idle;
+    return sticky;
+}
+
 uint64_t mix(uint64_t x) {
     x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
     x = (x ^ x >> 27) * 0x94d049bb133111ebu;
@@ -376,7 +397,9 @@ int submit(void* stream, const Work& w) {
     READY;
     if (Capture* c = captureOf(stream)) {
         if (c->spoiled) return CAPTURE_INVALIDATED;
-        c->graph.push_back(w);
+        Stream* s = (Stream*) stream;
+        c->graph.push_back({w, s, s->after});
+        s->after = {(int) c->graph.size() - 1};
         return SUCCESS;
     }
     if (!stream) return synchronous(w);
@@ -464,8 +487,8 @@ API CUresult cuCtxGetCurrent(void** c) { *c = current; return SUCCESS; }
 API CUresult cuCtxSynchronize() {
     READY;
     UNCAPTURED;
-    counters[SYNCS]++;
-    return drainAll();
+    drainAll();
+    return waited();
 }
 
 API CUresult cuMemGetInfo_v2(size_t* free, size_t* total) {
@@ -595,16 +618,26 @@ API CUresult cuStreamDestroy_v2(void* s) {
 API CUresult cuStreamSynchronize(void* s) {
     READY;
     if (captureOf(s)) return spoil(s, "a synchronization of the stream that is being captured");
-    counters[SYNCS]++;
-    return s ? drain((Stream*) s, ((Stream*) s)->issued) : drainAll(true);
+    s ? drain((Stream*) s, ((Stream*) s)->issued) : drainAll(true);
+    return waited();
 }
 
 API CUresult cuStreamWaitEvent(void* stream, void* event, unsigned) {
     READY;
     Event* e = (Event*) event;
+    Stream* s = (Stream*) stream;
     Capture* c = captureOf(stream);
-    if (e->captured) return c ? (CUresult) SUCCESS
-        : fail(CAPTURE_UNSUPPORTED, "the stand-in captures one stream; another one waits for an event inside a capture");
+    if (e->captured) {
+        NEED(s && !e->captured->over, CAPTURED_EVENT, "");
+        if (c && s->capture != e->captured) {
+            c->spoiled = e->captured->spoiled = true;
+            return CAPTURE_MERGE;
+        }
+        if (!c) s->after.clear();
+        s->capture = e->captured;
+        s->after.insert(s->after.end(), e->after.begin(), e->after.end());
+        return SUCCESS;
+    }
     if (!e->recorded) return SUCCESS;
     if (c) {
         c->spoiled = true;
@@ -628,8 +661,11 @@ API CUresult cuEventRecord(void* event, void* s) {
     READY;
     NEED(s, INVALID_HANDLE, "the stand-in records events on streams of their own only");
     Event* e = (Event*) event;
-    e->captured = captureOf(s);
-    if (e->captured) return submit(s, [] { return 0; });
+    e->captured = ((Stream*) s)->capture;
+    if (e->captured) {
+        e->after = ((Stream*) s)->after;
+        return SUCCESS;
+    }
     e->stream = (Stream*) s;
     e->recorded = true;
     CUresult r = submit(s, [=] { e->time = now(); return 0; });
@@ -641,8 +677,8 @@ API CUresult cuEventSynchronize(void* event) {
     READY;
     Event* e = (Event*) event;
     if (e->captured) return CAPTURED_EVENT;
-    counters[SYNCS]++;
-    return e->recorded ? drain(e->stream, e->ticket) : SUCCESS;
+    if (e->recorded) drain(e->stream, e->ticket);
+    return waited();
 }
 
 API CUresult cuEventQuery(void* event) {
@@ -745,16 +781,35 @@ API CUresult cuLaunchKernel(void* f, unsigned gx, unsigned gy, unsigned gz, unsi
 API CUresult cuStreamBeginCapture_v2(void* s, int mode) {
     READY;
     NEED(s && !captureOf(s), INVALID_VALUE, "the null stream, or a stream that is being captured already");
-    ((Stream*) s)->capture.reset(new Capture{{}, mode, std::this_thread::get_id(), false});
+    ((Stream*) s)->capture.reset(new Capture{{}, (Stream*) s, mode, std::this_thread::get_id(), false, false});
+    ((Stream*) s)->after.clear();
     return SUCCESS;
+}
+
+// Whether all that was captured comes before the end of the stream that the capture began on.
+static bool joined(const Capture& c) {
+    std::vector<bool> seen(c.graph.size());
+    std::vector<int> look = c.origin->after;
+    size_t found = 0;
+    while (!look.empty()) {
+        int i = look.back();
+        look.pop_back();
+        if (seen[i]) continue;
+        seen[i] = true, found++;
+        look.insert(look.end(), c.graph[i].after.begin(), c.graph[i].after.end());
+    }
+    return found == c.graph.size();
 }
 
 API CUresult cuStreamEndCapture(void* s, void** graph) {
     READY;
     *graph = nullptr;
-    NEED(captureOf(s), CAPTURE_UNMATCHED, "");
-    std::unique_ptr<Capture> c = std::move(((Stream*) s)->capture);
+    NEED(captureOf(s) && captureOf(s)->origin == s, CAPTURE_UNMATCHED, "");
+    std::shared_ptr<Capture> c = ((Stream*) s)->capture;
+    c->over = true;
+    for (auto& other : streams) if (other->capture == c) other->capture = nullptr;
     if (c->spoiled) return CAPTURE_INVALIDATED;
+    if (!joined(*c)) return CAPTURE_UNJOINED;
     *graph = new Graph(std::move(c->graph));
     return SUCCESS;
 }
@@ -778,15 +833,37 @@ API CUresult cuGraphInstantiateWithFlags(void** exec, void* graph, unsigned long
     return SUCCESS;
 }
 
+// Runs a graph in an order that its nodes allow: by the dice one stream goes ahead of the others as far as it may, or they
+// take turns by chance.
+static int replay(const Graph& g, uint64_t dice) {
+    std::vector<size_t> missing(g.size());
+    std::vector<std::vector<int>> next(g.size());
+    std::vector<int> ready;
+    for (size_t i = 0; i < g.size(); i++) {
+        missing[i] = g[i].after.size();
+        for (int a : g[i].after) next[a].push_back(i);
+        if (!missing[i]) ready.push_back(i);
+    }
+    for (uint64_t turn = 0; !ready.empty(); turn++) {
+        size_t pick = dice % 2 ? mix(dice + turn) % ready.size() : 0;
+        auto speed = [&](size_t k) { return mix(dice ^ (uint64_t) g[ready[k]].stream); };
+        if (dice % 2 == 0) for (size_t k = 1; k < ready.size(); k++) if (speed(k) > speed(pick)) pick = k;
+        int i = ready[pick];
+        ready.erase(ready.begin() + pick);
+        if (int code = g[i].work()) return code;
+        for (int n : next[i]) if (--missing[n] == 0) ready.push_back(n);
+    }
+    return 0;
+}
+
 API CUresult cuGraphLaunch(void* exec, void* stream) {
     READY;
     counters[GRAPH_LAUNCHES]++;
     if (faults.launch && --faults.launch == 0) return fail(faults.launchCode, "a fault that the test asked for");
     std::shared_ptr<Graph> graph = *(std::shared_ptr<Graph>*) exec;
-    return submit(stream, [graph] {
-        for (const Work& w : *graph) if (int code = w()) return code;
-        return 0;
-    });
+    static uint64_t replays;
+    uint64_t dice = mix((seed + 1) * 1000003 + ++replays);
+    return submit(stream, [graph, dice] { return replay(*graph, dice); });
 }
 
 API CUresult cuGraphDestroy(void* graph) { delete (Graph*) graph; return SUCCESS; }

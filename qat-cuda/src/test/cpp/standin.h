@@ -38,7 +38,9 @@ struct Entry {
 
 enum Counter {
     LAUNCHES, GRAPH_LAUNCHES, KERNELS, GEMMS, UPLOADS, DOWNLOADS, COPIES, FILLS, UPLOADED, DOWNLOADED,
-    SYNCS, ALLOCS, FREES, LIVE, PEAK, PINNED, MODULES, COMPILES, COUNTERS
+    SYNCS, ALLOCS, FREES, LIVE, PEAK, PINNED, MODULES, COMPILES,
+    STALLS,                              // waits of the host behind which the device had nothing left to do
+    COUNTERS
 };
 
 }  // namespace standin

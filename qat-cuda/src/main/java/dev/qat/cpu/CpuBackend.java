@@ -335,9 +335,8 @@ public final class CpuBackend implements Backend {
     }
 
     @Override
-    public void sumSquares(Grad y, Tensor x) {
-        double s = moves.squares(x);
-        put(y.to().address, (float) (y.add() ? get(y.to().address) + s : s));
+    public void sumSquares(Tensor y, Tensor x) {
+        put(y.address, (float) (0 * get(y.address) + moves.squares(x)));
     }
 
     @Override

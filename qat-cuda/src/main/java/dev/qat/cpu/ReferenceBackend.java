@@ -348,10 +348,10 @@ public final class ReferenceBackend implements Backend {
     // ---- optimizer ---------------------------------------------------------------------------------------------------
 
     @Override
-    public void sumSquares(Grad y, Tensor x) {
-        double sum = 0;
+    public void sumSquares(Tensor y, Tensor x) {
+        double sum = 0 * get(y, 0);
         for (long i = 0; i < x.size(); i++) sum += (double) get(x, i) * get(x, i);
-        give(y, 0, sum);
+        put(y, 0, sum);
     }
 
     @Override

@@ -372,7 +372,7 @@ public final class CudaBackend implements Backend {
     // ---- optimizer and random numbers --------------------------------------------------------------------------------
 
     @Override
-    public void sumSquares(Grad y, Tensor x) {
+    public void sumSquares(Tensor y, Tensor x) {
         reductions.sumSquares(y, x);
     }
 

@@ -3,7 +3,9 @@ package dev.qat.cuda;
 import dev.qat.tensor.DType;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
+import dev.qat.tensor.Notes;
 import dev.qat.tensor.Shuttle;
+import dev.qat.tensor.Stowage;
 import dev.qat.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
 import java.util.List;
@@ -45,6 +47,11 @@ final class CudaMemory implements Memory, AutoCloseable {
     }
 
     @Override
+    public boolean apart() {
+        return true;
+    }
+
+    @Override
     public synchronized void free(long address) {
         MemorySegment p = pinned.remove(address);
         if (p == null) {
@@ -77,6 +84,16 @@ final class CudaMemory implements Memory, AutoCloseable {
     @Override
     public Shuttle shuttle(String owner, int berths, DType type, long... dims) {
         return new CudaShuttle(device, this, owner, berths, type, dims);
+    }
+
+    @Override
+    public Stowage stowage(String owner, long bytes, long each) {
+        return new CudaStowage(device, this, owner, bytes, each);
+    }
+
+    @Override
+    public Notes notes(int room, Tensor... of) {
+        return new CudaNotes(device, room, of);
     }
 
     @Override

@@ -12,7 +12,7 @@ import org.bytedeco.javacpp.Loader;
  * NVIDIA's libraries from the class path, for machines that have only the driver: the Maven profile {@code cuda-redist} puts
  * org.bytedeco:cuda there. Loaded before JCuda asks for them by name, they are what it then finds.
  */
-final class Redist {
+public final class Redist {
     static final String FOLDER = "org/bytedeco/cuda/linux-x86_64/";
     /** What needs another stands behind it. */
     static final List<String> LIBRARIES = List.of("libcublasLt.so.12", "libcublas.so.12", "libnvrtc-builtins.so.12.6", "libnvrtc.so.12");
@@ -20,7 +20,7 @@ final class Redist {
     private Redist() {}
 
     /** Loads those that are there; without the profile, none is. */
-    static void load() {
+    public static void load() {
         for (Path library : unpacked(Redist.class.getClassLoader())) System.load(library.toString());
     }
 

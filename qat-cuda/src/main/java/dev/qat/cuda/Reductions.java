@@ -38,8 +38,7 @@ final class Reductions {
         on.run("sum", "sumParts", last(cut.parts), y, on.scratch, cut.parts, s);
     }
 
-    void sumSquares(Grad y, Tensor x) {
-        if (!y.wanted()) return;
+    void sumSquares(Tensor y, Tensor x) {
         fp32(y, x);
         Cut cut = Cut.of(x.size());
         on.run("sumSquares", "sumSquares", cut.blocks(), on.scratch, x, x.size(), cut.span, wideFlat(x));

@@ -237,8 +237,8 @@ public interface Backend extends AutoCloseable {
 
     // ---- optimizer ---------------------------------------------------------------------------------------------------
 
-    /** y (+)= Σ x².   y (1) */
-    void sumSquares(Grad y, Tensor x);
+    /** y = 0·y + Σ x²: once no finite number it is NaN for good, so that after a broken step {@link #adamw} takes no other.   y (1) */
+    void sumSquares(Tensor y, Tensor x);
 
     /**
      * AdamW over a whole slab, fused with clipping by the global norm √squares (null: none).

@@ -3,6 +3,7 @@ package dev.qat.ops;
 import dev.qat.tensor.Arena;
 import dev.qat.tensor.DType;
 import dev.qat.tensor.Fail;
+import dev.qat.tensor.Stowage;
 import dev.qat.tensor.Tensor;
 import java.util.ArrayList;
 import java.util.IdentityHashMap;
@@ -27,7 +28,7 @@ public final class Tape {
     private final Backend backend;
     private final Arena arena;
     /** Where dropped segments leave their output until they are run again; null for the arena. */
-    private final Arena stowage;
+    private final Stowage stowage;
     private final List<Entry> entries = new ArrayList<>();
     /** What was allocated since the last entry and will be the next one's. */
     private List<Tensor> made = new ArrayList<>();
@@ -44,8 +45,8 @@ public final class Tape {
         this(backend, arena, null);
     }
 
-    /** @param stowage on the host, takes what dropped segments leave in the operand type; null for none */
-    public Tape(Backend backend, Arena arena, Arena stowage) {
+    /** @param stowage takes what dropped segments leave in the operand type; null for none */
+    public Tape(Backend backend, Arena arena, Stowage stowage) {
         this.backend = backend;
         this.arena = arena;
         this.stowage = stowage;
@@ -62,7 +63,7 @@ public final class Tape {
     /** Begins a step: everything the last one allocated is given back. Recording is off for evaluation. */
     public void begin(boolean record) {
         arena.release(0);
-        if (stowage != null) stowage.release(0);
+        if (stowage != null) stowage.clear();
         entries.clear();
         made = new ArrayList<>();
         forgetOperands(0);
@@ -106,8 +107,12 @@ public final class Tape {
     }
 
     private void free(Tensor x) {
-        if (stowage != null && stowage.holds(x)) stowage.free(x);
+        if (stowed(x)) stowage.drop(x);
         else arena.free(x);
+    }
+
+    private boolean stowed(Tensor x) {
+        return x != null && stowage != null && stowage.holds(x);
     }
 
     /** Gives x back before its op's backward: the op that read it, the only one, will not read it again, nor will its own. */
@@ -233,6 +238,7 @@ public final class Tape {
     /** Runs everything recorded since {@link #begin} backwards. */
     public void backward() {
         backward(0);
+        if (stowage != null) stowage.clear();
     }
 
     private void backward(int from) {
@@ -276,20 +282,25 @@ public final class Tape {
     }
 
     private Tensor segment(Tensor x, DType type, UnaryOperator<Tensor> block, long... dims) {
-        boolean stowed = stowage != null && recording && type == backend.operand();
-        Tensor y = stowed ? stowage.alloc("segment", type, dims) : alloc("segment", type, dims);
+        boolean stow = stowage != null && recording && type == backend.operand();
+        Tensor[] y = {stow ? null : alloc("segment", type, dims)};
         brief(() -> {
             Tensor out = block.apply(wide(x));
-            backend.copy(y, out);
-            y.wants = out.wants;
+            if (stow) y[0] = stowage.put("segment", type, dims);
+            backend.copy(y[0], out);
+            y[0].wants = out.wants;
         });
-        if (recording && y.wants) keep(new Entry(y, () -> rerun(y, x, block), new ArrayList<>()));
-        return y;
+        if (recording && y[0].wants) {
+            keep(new Entry(y[0], () -> rerun(y[0], x, block), new ArrayList<>()));
+            if (stowed(x)) stowage.send(x);
+        }
+        return y[0];
     }
 
     /** Runs a dropped segment again and backwards. The gradient of its output becomes that of its input where residuals hand it on. */
     private void rerun(Tensor y, Tensor x, UnaryOperator<Tensor> block) {
         free(y); // all that read it has run
+        if (stowed(x)) stowage.fetch(x);
         Tensor[] in = new Tensor[1];
         again(() -> {
             in[0] = wide(x);

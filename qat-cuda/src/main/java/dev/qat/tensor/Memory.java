@@ -18,6 +18,11 @@ public interface Memory {
         return allocate(owner, bytes);
     }
 
+    /** Whether this is another memory than the host's, so that what it is to hold has a way to go. */
+    default boolean apart() {
+        return false;
+    }
+
     /** Who holds what, in order of allocation. */
     java.util.List<Slab> slabs();
 
@@ -37,6 +42,17 @@ public interface Memory {
     /** A way for tensors of one shape beside the computation, with room for so many at a time. */
     default Shuttle shuttle(String owner, int berths, DType type, long... dims) {
         return new HostShuttle(owner, () -> {}, type, dims);
+    }
+
+    /** A stowage for {@code bytes} in all, in tensors of at most {@code each}. */
+    default Stowage stowage(String owner, long bytes, long each) {
+        Arena arena = Arena.onHost(this, owner, bytes);
+        return new HostStowage(arena, () -> free(arena.base()));
+    }
+
+    /** Notes of these tensors, of one float each; at most {@code room} of them are made and not read. */
+    default Notes notes(int room, Tensor... of) {
+        return new HostNotes(this, of);
     }
 
     record Slab(String owner, long address, long bytes) {}

@@ -52,6 +52,11 @@ public final class ShapeMemory implements Memory {
         return address;
     }
 
+    @Override
+    public boolean apart() {
+        return apart;
+    }
+
     /** The most bytes of the host that every owner had. */
     public Map<String, Long> hostPeak() {
         return hostPeak;
@@ -98,6 +103,17 @@ public final class ShapeMemory implements Memory {
     public Shuttle shuttle(String owner, int berths, DType type, long... dims) {
         long[] held = apart ? LongStream.range(0, berths).map(_ -> tensor(owner, type, dims).address).toArray() : new long[0];
         return new HostShuttle(owner, () -> LongStream.of(held).forEach(this::free), type, dims);
+    }
+
+    /** Nothing is carried; what it would hold is counted. */
+    @Override
+    public Stowage stowage(String owner, long bytes, long each) {
+        Arena arena = Arena.onHost(this, owner, bytes);
+        long[] held = apart ? LongStream.range(0, 2).map(_ -> tensor(owner, DType.U8, each).address).toArray() : new long[0];
+        return new HostStowage(arena, () -> {
+            LongStream.of(held).forEach(this::free);
+            free(arena.base());
+        });
     }
 
     @Override

@@ -25,7 +25,7 @@ class ShuttleTest {
     private static final int N = 300, BATCHES = 9, PASSES = 3, ORDERS = 24;
 
     /** A device that forgets to hold one lane back. */
-    private static Device without(Device device, Lane forgotten) {
+    static Device without(Device device, Lane forgotten) {
         return proxy(Device.class, device, forgotten);
     }
 

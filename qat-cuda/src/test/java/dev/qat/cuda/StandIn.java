@@ -52,7 +52,7 @@ public final class StandIn {
     /** What the stand-in has counted since {@link #open}: calls of the API (work inside a graph's replay only as kernels). */
     public record Counters(long launches, long graphLaunches, long kernels, long gemms, long uploads, long downloads, long copies,
                            long fills, long uploadedBytes, long downloadedBytes, long syncs, long allocs, long frees,
-                           long liveBytes, long peakBytes, long pinnedBytes, long modules, long compiles) {
+                           long liveBytes, long peakBytes, long pinnedBytes, long modules, long compiles, long stalls) {
         private static final int COUNT = Counters.class.getRecordComponents().length;
     }
 
@@ -68,9 +68,9 @@ public final class StandIn {
             call("standin_nvrtc", null, version(), COMPILER, KERNEL + KERNEL_LINK);
         }
 
-        /** NVRTC's version: another simt.h, or another g++, makes other kernels, and a cache must tell them apart. */
+        /** NVRTC's version: other headers, or another g++, make other kernels, and a cache must tell them apart. */
         static int version() {
-            return Math.floorMod(FOLDER.getFileName().toString().hashCode(), 1_000_000) + 1000;
+            return Math.floorMod(hash(FOLDER, ".h").hashCode(), 1_000_000) + 1000;
         }
     }
 
@@ -120,7 +120,7 @@ public final class StandIn {
     public static Counters counters() {
         load();
         long[] c = Libraries.COUNTERS.toArray(JAVA_LONG);
-        return new Counters(c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8], c[9], c[10], c[11], c[12], c[13], c[14], c[15], c[16], c[17]);
+        return new Counters(c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8], c[9], c[10], c[11], c[12], c[13], c[14], c[15], c[16], c[17], c[18]);
     }
 
     /** The order in which blocks, warps and lanes run from here on. */
@@ -217,7 +217,7 @@ public final class StandIn {
     private static Path build() {
         try {
             Path sources = module().resolve("src/test/cpp"), all = Files.createDirectories(target().resolve("standin"));
-            Path folder = all.resolve(hash(sources));
+            Path folder = all.resolve(hash(sources, ""));
             if (Files.isDirectory(folder)) return folder;
             Path beside = Files.createTempDirectory(all, "new-");
             try (Stream<Path> files = Files.list(sources)) {
@@ -263,13 +263,14 @@ public final class StandIn {
         }
     }
 
-    private static String hash(Path sources) throws IOException {
+    /** Of the texts whose names end so, of the compiler and what it is asked. */
+    private static String hash(Path sources, String end) {
         try (Stream<Path> files = Files.list(sources)) {
             MessageDigest digest = MessageDigest.getInstance("SHA-256");
-            for (Path f : files.sorted().toList()) digest.update(Files.readAllBytes(f));
+            for (Path f : files.filter(f -> f.toString().endsWith(end)).filter(Files::isRegularFile).sorted().toList()) digest.update(Files.readAllBytes(f));
             digest.update((COMMON + KERNEL + KERNEL_LINK + ran(sources, COMPILER + " -march=native -Q --help=target")).getBytes(StandardCharsets.UTF_8));
             return HexFormat.of().formatHex(digest.digest(), 0, 8);
-        } catch (GeneralSecurityException e) {
+        } catch (GeneralSecurityException | IOException e) {
             throw new AssertionError(e);
         }
     }

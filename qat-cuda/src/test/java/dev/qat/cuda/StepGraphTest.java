@@ -7,7 +7,6 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import dev.qat.ops.Grad;
 import dev.qat.ops.Grid;
 import dev.qat.ops.Heads;
 import dev.qat.ops.Ops;
@@ -57,7 +56,7 @@ class StepGraphTest {
         Toy() {
             memory.set(values, Floats.normal(8192, 3));
             backend.scale(values, values, 0.3f);
-            for (Tensor t : List.of(grads, means, squares)) backend.fill(t, 0);
+            for (Tensor t : List.of(grads, means, squares, norm)) backend.fill(t, 0);
             backend.groupRange(step, zero, qkv, grid);
             int half = T * C / H / 2;
             float[] angles = new float[2 * half];
@@ -105,7 +104,7 @@ class StepGraphTest {
             Tensor losses = Ops.crossEntropy(tape, y, embedding, targets, 5, 1f / N);
             tape.backward();
             backend.sum(loss, losses, 1f / N);
-            backend.sumSquares(new Grad(norm, false), grads);
+            backend.sumSquares(norm, grads);
             backend.adamw(values, grads, means, squares, hyper, norm);
         }
 

@@ -324,7 +324,7 @@ final class OpTable {
     }
 
     static {
-        put(row("sumSquares", FLAT, s -> List.of(slope("y", 1), in("x", s.at("n"))))).depth(s -> s.at("n"));
+        put(row("sumSquares", FLAT, s -> List.of(kept("y", 1), in("x", s.at("n"))))).depth(s -> s.at("n"));
         // a norm that is NaN changes nothing, so that of these it is the one that hides it
         put(adamw("clipping", 1, in("squares", 1).holding(9))).hides("squares");
         put(adamw("below the norm", 5, in("squares", 1).holding(9))).hides("squares");

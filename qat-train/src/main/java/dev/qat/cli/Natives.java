@@ -1,6 +1,7 @@
 package dev.qat.cli;
 
 import ai.djl.huggingface.tokenizers.jni.LibUtils;
+import dev.qat.cuda.Redist;
 import java.lang.foreign.Arena;
 import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.Linker;
@@ -19,13 +20,14 @@ import static java.lang.foreign.ValueLayout.ADDRESS;
 /**
  * Which native libraries load here. Nothing in it throws: a library that is not there is a sentence.
  *
- * <p>The CUDA libraries are only opened by name, as the dynamic linker would for JCuda; no CUDA call is made.
+ * <p>The CUDA libraries are only opened by name, as the dynamic linker would for JCuda, those of the profile {@code cuda-redist}
+ * first; no CUDA call is made.
  */
 final class Natives {
     /** A library of CUDA 12: the file the linker looks for, what brings it, and what to do. */
     private record Library(String name, String file, String what, String install) {}
 
-    private static final String RUNTIME = "or use an image nvidia/cuda:12.6.3-runtime";
+    private static final String RUNTIME = "or use an image nvidia/cuda:12.6.3-runtime, or build with -Pcuda-redist (2 GB)";
     private static final List<Library> CUDA = List.of(
             new Library("cuda driver", "libcuda.so.1", "the NVIDIA driver",
                     "install the driver, 525 or newer (in a container: start it with --gpus all)"),
@@ -73,9 +75,10 @@ final class Natives {
 
     private static Finding find(Library library) {
         try (Arena arena = Arena.ofConfined()) {
+            Redist.load();
             SymbolLookup.libraryLookup(library.file(), arena);
             return Finding.ok(library.name(), "%s found", library.file());
-        } catch (IllegalArgumentException e) {
+        } catch (IllegalArgumentException | UnsatisfiedLinkError e) {
             String advice = unlisted(library.file())
                     .map(folder -> "it lies in " + folder + ": add that folder to LD_LIBRARY_PATH")
                     .orElse("to train on a GPU, " + library.install());

@@ -159,6 +159,11 @@ public final class Block {
         return all;
     }
 
+    /** Bytes of all of it as masters. */
+    public long masterBytes() {
+        return Ahead.bytes(layout());
+    }
+
     /** Whether all weights are in memory. */
     public boolean resident() {
         return linears().stream().allMatch(l -> l.weight.resident());

@@ -70,6 +70,8 @@ public final class Model {
     /** Where the allocation of embedding, head and norm begins, and whether they are also another model's. */
     private long ends;
     private boolean shared;
+    /** What is being read for a block that comes next; null for nothing. */
+    private Ahead ahead;
 
     /** All of a model in memory, fp32 and not filled. */
     public Model(ModelConfig config, Memory memory) {
@@ -164,7 +166,19 @@ public final class Model {
         Fail.unless(source != null, "block %d is gone, and there is nowhere to read it from", b.index);
         forget(b);
         place(b, type);
-        for (Param p : b.layout()) source.read(memory, p);
+        if (ahead != null && ahead.block == b && type == DType.F32) ahead.give();
+        else for (Param p : b.layout()) source.read(memory, p);
+        ahead(null);
+    }
+
+    /**
+     * Starts reading a block that will be brought next as masters, beside the computation; null ends it. Where the device's memory
+     * is the host's, whose cores compute, there is nothing beside it.
+     */
+    public void ahead(Block next) {
+        if (ahead != null) ahead.close();
+        boolean wanted = next != null && source != null && memory.apart() && !(next.resident() && next.q.weight.value().type == DType.F32);
+        ahead = wanted ? new Ahead(memory, next, config, source) : null;
     }
 
     /** Brings every block that is not there, to compute with. */

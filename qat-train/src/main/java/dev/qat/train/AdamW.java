@@ -1,7 +1,6 @@
 package dev.qat.train;
 
 import dev.qat.ops.Backend;
-import dev.qat.ops.Grad;
 import dev.qat.ops.Tape;
 import dev.qat.tensor.DType;
 import dev.qat.tensor.Fail;
@@ -35,12 +34,15 @@ public final class AdamW implements AutoCloseable {
     private record Run(Group group, Tensor value, Tensor grad, Tensor mean, Tensor square, Tensor hyper) {}
 
     private static final long ALIGN = 64;
+    private static final int HYPER = 8;
 
     private final Config config;
     private final Memory memory;
     private final List<Run> runs = new ArrayList<>();
     private final List<Param> params = new ArrayList<>();
-    private final Tensor grads, means, squares, norm;
+    private final Tensor grads, means, squares;
+    /** Rates and corrections of each run (runs, 8), and the sum of the squares of all gradients (1). */
+    private final Tensor hyper, total;
     private long steps;
 
     /** Gives every parameter of the groups a gradient and marks it as training. */
@@ -55,12 +57,13 @@ public final class AdamW implements AutoCloseable {
                 owners.add(g);
             }
         }
-        long total = neighbours.stream().mapToLong(AdamW::span).sum();
-        grads = memory.tensor("gradients", total);
-        means = moments("first moments", total);
-        squares = moments("second moments", total);
-        norm = memory.tensor("gradient norm", 1);
-        for (Tensor t : List.of(grads, means, squares)) backend.fill(t, 0);
+        long n = neighbours.stream().mapToLong(AdamW::span).sum();
+        grads = memory.tensor("gradients", n);
+        means = moments("first moments", n);
+        squares = moments("second moments", n);
+        hyper = memory.tensor("hyperparameters", neighbours.size(), HYPER);
+        total = memory.tensor("gradient norm", 1);
+        for (Tensor t : List.of(grads, means, squares, total)) backend.fill(t, 0);
         long at = 0;
         for (int i = 0; i < neighbours.size(); i++) {
             adopt(owners.get(i), neighbours.get(i), at);
@@ -81,7 +84,7 @@ public final class AdamW implements AutoCloseable {
             params.add(p);
         }
         runs.add(new Run(group, new Tensor("values", DType.F32, base, n), grads.view(at, n), means.view(at, n), squares.view(at, n),
-                memory.tensor("hyperparameters", 8)));
+                hyper.view((long) HYPER * runs.size(), HYPER)));
     }
 
     private static long end(Param p) {
@@ -141,17 +144,20 @@ public final class AdamW implements AutoCloseable {
     /** Uploads what changes from step to step: {@code factor} of every peak rate, and the bias corrections. */
     public void prepare(double factor) {
         steps++;
-        for (Run r : runs) {
-            memory.set(r.hyper, (float) (r.group.rate * factor), (float) config.beta1, (float) config.beta2, (float) config.eps,
-                    (float) r.group.decay, (float) (1 / (1 - Math.pow(config.beta1, steps))), (float) (1 / (1 - Math.pow(config.beta2, steps))),
-                    (float) config.maxNorm);
+        float c1 = (float) (1 / (1 - Math.pow(config.beta1, steps))), c2 = (float) (1 / (1 - Math.pow(config.beta2, steps)));
+        float[] all = new float[HYPER * runs.size()];
+        for (int i = 0; i < runs.size(); i++) {
+            Group g = runs.get(i).group;
+            float[] one = {(float) (g.rate * factor), (float) config.beta1, (float) config.beta2, (float) config.eps, (float) g.decay, c1, c2, (float) config.maxNorm};
+            System.arraycopy(one, 0, all, HYPER * i, HYPER);
         }
+        memory.set(hyper, all);
     }
 
     /** Updates every parameter from the gradients of the step just recorded; part of the step. */
     public void update(Backend backend) {
-        backend.sumSquares(new Grad(norm, false), grads);
-        for (Run r : runs) backend.adamw(r.value, r.grad, r.mean, r.square, r.hyper, norm);
+        backend.sumSquares(total, grads);
+        for (Run r : runs) backend.adamw(r.value, r.grad, r.mean, r.square, r.hyper, total);
     }
 
     /** A trained parameter beside its two moments: what has to be kept for the next step to be the same. */
@@ -176,13 +182,13 @@ public final class AdamW implements AutoCloseable {
 
     /** Forgets every step taken: moments and count are as at the beginning. */
     void restart(Backend backend) {
-        for (Tensor t : List.of(means, squares)) backend.fill(t, 0);
+        for (Tensor t : List.of(means, squares, total)) backend.fill(t, 0);
         steps = 0;
     }
 
-    /** The global norm of the last step's gradients; a host read. */
-    public double norm() {
-        return Math.sqrt(memory.floats(norm)[0]);
+    /** Σ g² of the last step: once it was no finite number it is NaN, and values and moments stay as they were.   (1) */
+    Tensor squaredNorm() {
+        return total;
     }
 
     /** Fails if a parameter that should train got no gradient in the tape's last step. */
@@ -199,7 +205,6 @@ public final class AdamW implements AutoCloseable {
             p.value().wants = false;
             p.value().grad = null;
         }
-        for (Tensor t : List.of(grads, means, squares, norm)) memory.free(t.address);
-        for (Run r : runs) memory.free(r.hyper.address);
+        for (Tensor t : List.of(grads, means, squares, hyper, total)) memory.free(t.address);
     }
 }

@@ -70,7 +70,11 @@ public final class Blockwise {
                 b.full.embed();
                 b.quantized.copy(b.full);
             }
-            for (Block block : run.student().blocks()) b.train(block, stage, job);
+            try {
+                for (Block block : run.student().blocks()) b.train(block, stage, job);
+            } finally {
+                run.student().ahead(null);
+            }
             for (Tensor t : List.of(b.target, b.loss)) b.memory.free(t.address);
             b.full.free();
         }
@@ -99,6 +103,14 @@ public final class Blockwise {
         full.ahead(next);
     }
 
+    /** The next block is read while this one trains. */
+    private void ahead(int next) {
+        if (next == run.student().blocks().size()) return;
+        Block block = run.student().blocks().get(next);
+        if (run.plan() == null) run.student().ahead(block);
+        else if (memory.apart()) run.plan().host("the next block's weights", block.masterBytes());
+    }
+
     private int batch(Order order, long i) {
         return order.at(i / full.batches, (int) (i % full.batches));
     }
@@ -106,7 +118,10 @@ public final class Blockwise {
     private void train(Block block, String stage, Watch.Job job) {
         boolean past = run.journal().past(); // trained by an earlier process: only what it leaves is wanted
         run.student().bring(block, DType.F32);
-        if (!past) approach(block);
+        if (!past) {
+            approach(block);
+            ahead(block.index + 1);
+        }
         try (AdamW adam = new AdamW(run.backend(), method.prepare(block), c.adam);
              Step step = new Step(run.backend(), "step of " + stage, true, t -> {
                  Ops.mse(t, loss, block.forward(t, quantized.x, quantized.at), target);
@@ -115,7 +130,7 @@ public final class Blockwise {
              })) {
             Order order = new Order(c.shuffle, run.recipe().seed(), full.batches);
             Trainer trainer = new Trainer(run, new Trainer.Name(stage, block.index), c.schedule, c.rate, adam);
-            trainer.fed(2 * full.batchBytes(), 2 * full.batches * full.batchBytes()).loop(job, block.index * total, total, i -> feed(order, i), step, loss, 1, quantized.x.rows());
+            trainer.fed(2 * full.batchBytes(), 2 * full.batches * full.batchBytes()).loop(job, block.index * total, total, i -> feed(order, i), step, loss, quantized.x.rows());
             if (run.plan() == null && !past) run.watch().say("block %d: mse %.4g -> %.4g".formatted(block.index, trainer.first(), trainer.last()));
         }
         method.finish(block);

@@ -151,7 +151,7 @@ public final class Chain implements AutoCloseable {
             if (keep) t.backend().copy(x, y);
         })) {
             if (run.plan() != null) {
-                run.plan().add("block forward", block.index, batches, x.rows(), forward.cost(), (keep ? 2 : 1) * bytes);
+                run.plan().add("block forward", block.index, batches, x.rows(), forward.cost(), (keep ? 2 : 1) * bytes, 0);
                 return;
             }
             for (int i = 0; i < batches; i++) {

@@ -64,6 +64,8 @@ public final class EndToEnd {
     /** What a method does after a step with the gradients it left, such as to turn a matrix that must stay orthogonal. */
     @FunctionalInterface
     public interface After {
+        After NOTHING = _ -> {};
+
         /** @param factor of the peak rate at this step */
         void step(double factor);
     }
@@ -102,7 +104,7 @@ public final class EndToEnd {
     }
 
     public static void train(Run run, String stage, List<AdamW.Group> groups, Config c, Before before) {
-        train(run, stage, groups, c, before, _ -> {});
+        train(run, stage, groups, c, before, After.NOTHING);
     }
 
     public static void train(Run run, String stage, List<AdamW.Group> groups, Config c, Before before, After after) {
@@ -143,7 +145,7 @@ public final class EndToEnd {
              Step update = c.parts == 1 ? null : new Step(run.backend(), "update of " + stage, false, t -> adam.update(t.backend()));
              Watch.Job job = run.watch().job(stage, total)) {
             Trainer trainer = new Trainer(run, new Trainer.Name(stage, -1), c.schedule, c.rate, adam).inParts(c.parts, update).after(after);
-            trainer.loop(job, 0, total, feed(total, perEpoch, before), step, loss, 1, (long) c.batch * windows.length());
+            trainer.loop(job, 0, total, feed(total, perEpoch, before), step, loss, (long) c.batch * windows.length());
         }
     }
 

@@ -183,17 +183,21 @@ final class Journal implements AutoCloseable {
         heart.beat(name, step, steps, loss, rate, secondsPerStep, seconds());
     }
 
-    /** Between two steps: makes a checkpoint if one is due, and ends the run if that was asked for. */
-    void between(Trainer.Name name, Memory memory, AdamW adam, Mark mark, long total) {
+    /** Whether there is something to do {@link #between} two steps: then the numbers of every step before have to be seen first. */
+    boolean wants(long step, long total) {
         scribe.check();
+        if (stop.asked()) return true;
+        boolean steps = config.steps() > 0 && step > 0 && step < total && step % config.steps() == 0;
+        boolean resumedHere = here() && step == from.place().step();
+        return config.keep() > 0 && (due() || steps) && !resumedHere;
+    }
+
+    /** Between two steps: makes a checkpoint, and ends the run if that was asked for. */
+    void between(Trainer.Name name, Memory memory, AdamW adam, Mark mark, long total) {
         String wish = stop.wish();
         if (config.keep() == 0) {
-            if (wish != null) throw Fail.again("%s at step %d of %s: stopped. The recipe keeps no checkpoints (checkpoint.keep), so the run begins anew when run again.", wish, mark.step, name.stage());
-            return;
+            throw Fail.again("%s at step %d of %s: stopped. The recipe keeps no checkpoints (checkpoint.keep), so the run begins anew when run again.", wish, mark.step, name.stage());
         }
-        boolean steps = config.steps() > 0 && mark.step > 0 && mark.step < total && mark.step % config.steps() == 0;
-        boolean resumedHere = here() && mark.step == from.place().step();
-        if (wish == null && (!due() && !steps || resumedHere)) return;
         Future<Integer> written = keep(name, memory, adam, mark, total);
         if (wish != null) throw stopped(wish, "step %d of %d of %s%s".formatted(mark.step, total, name.stage(), name.block() < 0 ? "" : ", block " + name.block()), written);
     }

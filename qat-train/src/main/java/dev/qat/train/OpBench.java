@@ -131,7 +131,7 @@ public final class OpBench implements AutoCloseable {
         calls.put("add", be -> be.add(y, a, b));
         calls.put("accumulate", be -> be.accumulate(new Grad(y, true), a, 1));
         calls.put("sum", be -> be.sum(one, a, 1));
-        calls.put("sumSquares", be -> be.sumSquares(to(one), a));
+        calls.put("sumSquares", be -> be.sumSquares(one, a));
         calls.put("adamw", be -> be.adamw(y, a, m, v, hyper, one));
         calls.put("uniform", be -> be.uniform(y, key));
     }

@@ -10,8 +10,13 @@ import java.util.TreeMap;
 
 /** What a run will need, found by running each of its steps once on shapes: memory by owner, operations and bytes. */
 public final class Plan {
-    /** One loop of a stage: {@code steps} times the cost of one step, of which {@code bus} bytes go from or to the host. */
-    public record Part(String stage, int block, long steps, long tokens, Step.Cost cost, long bus) {
+    /**
+     * One loop of a stage: {@code steps} times the cost of one step.
+     *
+     * @param beside bytes that go from or to the host on lanes of their own, while the step computes
+     * @param bus    bytes that the step's kernels themselves read or write there
+     */
+    public record Part(String stage, int block, long steps, long tokens, Step.Cost cost, long beside, long bus) {
         public double flop() {
             return steps * cost.flop();
         }
@@ -27,8 +32,8 @@ public final class Plan {
     private List<Slab> slabs = List.of();
     private long peak, parameters;
 
-    void add(String stage, int block, long steps, long tokens, Step.Cost cost, long bus) {
-        parts.add(new Part(stage, block, steps, tokens, cost, bus));
+    void add(String stage, int block, long steps, long tokens, Step.Cost cost, long beside, long bus) {
+        parts.add(new Part(stage, block, steps, tokens, cost, beside, bus));
     }
 
     /** Memory on the host, outside the device. */

@@ -7,8 +7,8 @@ import java.util.Set;
 
 /**
  * How long a plan takes on a device that it does not have: every kind of op takes max(operations / tensor-core peak, bytes /
- * bandwidth), both at an assumed share of the data sheet's numbers; what crosses the bus to the host is added, as if nothing
- * overlapped.
+ * bandwidth), both at an assumed share of the data sheet's numbers. What lanes of their own carry over the bus takes time only
+ * where it takes longer than the step; what kernels reach across it is added.
  */
 public final class Roofline {
     /**
@@ -58,7 +58,7 @@ public final class Roofline {
 
     /** The assumptions, in words. */
     public static String assumed() {
-        return "assumed of the data sheet: products %.0f%%, attention %.0f%%, memory %.0f%%, bus %.0f%%; nothing overlaps"
+        return "assumed of the data sheet: products %.0f%%, attention %.0f%%, memory %.0f%%, bus %.0f%%; ops one after the other, copies on lanes of their own beside them"
                 .formatted(100 * PRODUCTS, 100 * ATTENTION, 100 * MEMORY, 100 * BUS);
     }
 
@@ -69,7 +69,10 @@ public final class Roofline {
 
     public static Map<String, Double> hours(Plan plan, Speed v) {
         Map<String, Double> hours = new LinkedHashMap<>();
-        for (Plan.Part p : plan.parts()) hours.merge(p.stage(), p.steps() * (seconds(p.cost().ops(), v) + p.bus() / v.bus) / 3600, Double::sum);
+        for (Plan.Part p : plan.parts()) {
+            double step = Math.max(seconds(p.cost().ops(), v), p.beside() / v.bus) + p.bus() / v.bus;
+            hours.merge(p.stage(), p.steps() * step / 3600, Double::sum);
+        }
         return hours;
     }
 

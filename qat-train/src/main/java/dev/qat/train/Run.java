@@ -217,9 +217,14 @@ public final class Run {
         gauge = null;
     }
 
+    /** Whether the gauge is read right after a step. */
+    boolean reads(long step, long total) {
+        return gauge != null && (step % gauge.every == 0 || step == total - 1);
+    }
+
     /** What the gauge reads at a step, if it is time. */
     Map<String, Double> readings(long step, long total) {
-        return gauge == null || step % gauge.every != 0 && step != total - 1 ? Map.of() : Map.of(gauge.name, gauge.read.getAsDouble());
+        return reads(step, total) ? Map.of(gauge.name, gauge.read.getAsDouble()) : Map.of();
     }
 
     /** Notes a number of the stage that is running, for result.json. */

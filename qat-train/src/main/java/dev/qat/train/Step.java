@@ -4,7 +4,9 @@ import dev.qat.ops.Backend;
 import dev.qat.ops.Meter;
 import dev.qat.ops.Tape;
 import dev.qat.tensor.Arena;
+import dev.qat.tensor.HostStowage;
 import dev.qat.tensor.ShapeMemory;
+import dev.qat.tensor.Stowage;
 import java.util.function.Consumer;
 
 /**
@@ -12,12 +14,13 @@ import java.util.function.Consumer;
  * and the arena of exactly that size.
  */
 public final class Step implements AutoCloseable {
-    /** What one step needs: arena bytes, those of the host's arena, operations of its products, bytes its ops touch. */
-    public record Cost(long arenaBytes, long stowedBytes, double flop, double bytes, java.util.List<Arena.Row> owners, java.util.Map<String, Meter.Cost> ops) {}
+    /** What one step needs: arena bytes, those that wait on the host in all and of one tensor, operations of its products, bytes its ops touch. */
+    public record Cost(long arenaBytes, long stowedBytes, long stowedEach, double flop, double bytes, java.util.List<Arena.Row> owners, java.util.Map<String, Meter.Cost> ops) {}
 
     private final Tape tape;
     private final Backend backend;
-    private final Arena arena, stowage;
+    private final Arena arena;
+    private final Stowage stowage;
     private final boolean record;
     private final Consumer<Tape> body;
     private final Cost cost;
@@ -34,7 +37,7 @@ public final class Step implements AutoCloseable {
         this.body = body;
         this.cost = cost(backend, record, stow, body);
         this.arena = Arena.of(backend.memory(), owner, cost.arenaBytes);
-        this.stowage = stow ? Arena.onHost(backend.memory(), "what blocks start again from", cost.stowedBytes) : null;
+        this.stowage = stow ? backend.memory().stowage("what blocks start again from", cost.stowedBytes, cost.stowedEach) : null;
         this.tape = new Tape(backend, arena, stowage);
         this.repeated = backend.repeated(this::once);
     }
@@ -46,12 +49,12 @@ public final class Step implements AutoCloseable {
 
     private static Cost cost(Backend backend, boolean record, boolean stow, Consumer<Tape> body) {
         Meter meter = Meter.shape(backend.operand(), new ShapeMemory(256));
-        Arena stowage = stow ? Arena.counting() : null;
+        HostStowage stowage = stow ? new HostStowage(Arena.counting(), () -> {}) : null;
         Tape shape = new Tape(meter.backend(), Arena.counting(), stowage);
         shape.begin(record);
         body.accept(shape);
         shape.begin(false);
-        return new Cost(shape.arena().peak(), stow ? stowage.peak() : 0, meter.flop(), meter.bytes(), shape.arena().peakTable(), meter.costs());
+        return new Cost(shape.arena().peak(), stow ? stowage.peak() : 0, stow ? stowage.largest() : 0, meter.flop(), meter.bytes(), shape.arena().peakTable(), meter.costs());
     }
 
     public Cost cost() {
@@ -87,6 +90,6 @@ public final class Step implements AutoCloseable {
     public void close() {
         repeated.close();
         backend.memory().free(arena.base());
-        if (stowage != null) backend.memory().free(stowage.base());
+        if (stowage != null) stowage.close();
     }
 }

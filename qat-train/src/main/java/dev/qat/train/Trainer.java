@@ -2,13 +2,14 @@ package dev.qat.train;
 
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
+import dev.qat.tensor.Notes;
 import dev.qat.tensor.Tensor;
 import java.nio.file.Path;
 import java.util.Locale;
 import java.util.Optional;
 import java.util.function.LongConsumer;
 
-/** The loop both drivers share: rate, feed, step, look at the loss, say how it goes. */
+/** The loop both drivers share: feed, rate, step, look at the loss, say how it goes. */
 final class Trainer {
     /** What a loop is called in progress lines and metrics; block −1 for none. */
     record Name(String stage, int block) {}
@@ -19,7 +20,7 @@ final class Trainer {
     private final double rate;
     private final AdamW adam;
     private long fed, chains;
-    private EndToEnd.After after = _ -> {};
+    private EndToEnd.After after = EndToEnd.After.NOTHING;
     /** How many runs of the step make one batch, and what ends it; null where the step does so itself. */
     private int parts = 1;
     private Step end;
@@ -55,66 +56,127 @@ final class Trainer {
         return this;
     }
 
-    private void compute(long i, double factor, LongConsumer feed, Step step) {
-        if (end != null) adam.clear(run.backend());
-        for (long part = i * parts; part < (i + 1) * parts; part++) {
-            feed.accept(part);
-            if (part == i * parts) adam.prepare(factor);
-            step.run();
-        }
-        if (end != null) end.run();
-    }
-
     /**
-     * Runs {@code step} {@code total} times.
+     * Runs {@code step} {@code total} times. The host is one step ahead of what it has seen: while a step computes, the loss and
+     * the norm of the one before are looked at, and a broken one stops all behind it ({@link AdamW#squaredNorm}).
      *
-     * @param feed   uploads the batch of a step, or a part of one, which are counted through  @param loss holds the step's summed loss, times {@code scale} its mean
-     * @param tokens per step
+     * @param feed   uploads the batch of a step, or a part of one, which are counted through
+     * @param loss   holds the step's loss   (1)  @param tokens of a step
      */
-    void loop(Watch.Job job, long before, long total, LongConsumer feed, Step step, Tensor loss, double scale, long tokens) {
+    void loop(Watch.Job job, long before, long total, LongConsumer feed, Step step, Tensor loss, long tokens) {
         if (run.plan() != null) {
-            run.plan().add(name.stage, name.block, total * parts, tokens / parts, step.cost(), fed + 2 * step.cost().stowedBytes() + (end == null ? adam.busBytes() : 0));
-            if (end != null) run.plan().add(name.stage + ", update", name.block, total, 0, end.cost(), adam.busBytes());
+            run.plan().add(name.stage, name.block, total * parts, tokens / parts, step.cost(), fed + 2 * step.cost().stowedBytes(), end == null ? adam.busBytes() : 0);
+            if (end != null) run.plan().add(name.stage + ", update", name.block, total, 0, end.cost(), 0, adam.busBytes());
             run.plan().kept(adam.valueBytes(), adam.momentBytes(), chains);
             return;
         }
         Memory memory = run.backend().memory();
         // taken before the journal restores anything: where a block begins again if it breaks
-        try (Snapshot start = name.block >= 0 && run.recipe().recovery().retries() > 0 && !run.journal().past() ? Snapshot.ofValues(memory, adam) : null) {
-            Journal journal = run.journal();
+        try (Snapshot start = name.block >= 0 && run.recipe().recovery().retries() > 0 && !run.journal().past() ? Snapshot.ofValues(memory, adam) : null;
+             Notes notes = memory.notes(2, loss, adam.squaredNorm())) {
+            new Loop(job, before, total, feed, step, tokens, start, notes).go();
+        }
+    }
+
+    /** A loop at work: so many steps of it are issued, and of so many the numbers were seen. */
+    private final class Loop {
+        private final Watch.Job job;
+        private final long before, total, tokens;
+        private final LongConsumer feed;
+        private final Step step;
+        private final Snapshot start;
+        private final Notes notes;
+        private final Memory memory = run.backend().memory();
+        private final Journal journal = run.journal();
+        private long issued, seen, since = System.nanoTime();
+        private double smooth = Double.NaN;
+        private boolean checked;
+
+        Loop(Watch.Job job, long before, long total, LongConsumer feed, Step step, long tokens, Snapshot start, Notes notes) {
+            this.job = job;
+            this.before = before;
+            this.total = total;
+            this.feed = feed;
+            this.step = step;
+            this.tokens = tokens;
+            this.start = start;
+            this.notes = notes;
+        }
+
+        void go() {
             Journal.Mark mark = journal.begin(name, memory, adam, total);
+            issued = seen = mark.step();
             first = mark.first();
             last = mark.last();
             attempt = mark.attempt();
-            double smooth = Double.NaN;
-            boolean checked = false;
-            for (long i = mark.step(); i < total; i++) {
-                journal.between(name, memory, adam, new Journal.Mark(i, attempt, first, last), total);
-                long begun = System.nanoTime();
-                double rate = schedule.at(i, total) * Math.pow(run.recipe().recovery().rate(), attempt);
-                compute(i, rate, feed, step);
-                double value = memory.floats(loss)[0] * scale, norm = adam.norm();
-                if (!Double.isFinite(value) || !Double.isFinite(norm)) {
-                    broken(step, feed, i, value, norm, rate * this.rate, start == null);
-                    start.restoreValues(memory, adam);
-                    adam.restart(run.backend());
-                    i = -1;
-                    continue;
-                }
-                if (!checked) adam.checkAllReached(step.tape());
-                checked = true;
-                after.step(rate);
-                if (i == 0) first = value;
-                last = value;
-                double seconds = (System.nanoTime() - begun) * 1e-9;
-                smooth = Double.isNaN(smooth) ? seconds : 0.9 * smooth + 0.1 * seconds;
-                run.metrics().step(name.stage, name.block, i, value, norm, rate * this.rate, seconds, run.readings(i, total));
-                journal.stepped(name, i + 1, total, value, rate * this.rate, smooth);
-                job.step(before + i + 1, line(value, norm, rate * this.rate, smooth, tokens, parts * step.cost().flop()));
+            while (true) {
+                boolean keep = !journal.past() && journal.wants(issued, total);
+                boolean all = keep || issued == total || after != EndToEnd.After.NOTHING || run.reads(issued - 1, total);
+                if (!look(all ? issued : issued - 1)) continue;
+                if (keep) journal.between(name, memory, adam, mark(), total);
+                if (issued == total) break;
+                if (seen == issued) since = System.nanoTime();
+                issue();
             }
-            Journal.Mark end = new Journal.Mark(total, attempt, first, last);
-            if (!journal.past()) journal.between(name, memory, adam, end, total);
-            journal.end(name, memory, adam, end);
+            journal.end(name, memory, adam, mark());
+        }
+
+        private Journal.Mark mark() {
+            return new Journal.Mark(issued, attempt, first, last);
+        }
+
+        private double factor(long i) {
+            return schedule.at(i, total) * Math.pow(run.recipe().recovery().rate(), attempt);
+        }
+
+        private void issue() {
+            if (end != null) adam.clear(run.backend());
+            for (long part = issued * parts; part < (issued + 1) * parts; part++) {
+                feed.accept(part);
+                if (part == issued * parts) adam.prepare(factor(issued));
+                step.run();
+            }
+            if (end != null) end.run();
+            notes.make();
+            issued++;
+        }
+
+        /** Looks at the steps below {@code least}, and at others whose numbers are there; false where one broke and all begins again. */
+        private boolean look(long least) {
+            while (seen < least || notes.ready()) {
+                float[] note = notes.read();
+                double loss = note[0], norm = Math.sqrt(note[1]);
+                if (!Double.isFinite(loss) || !Double.isFinite(norm)) {
+                    beginAgain(loss, norm);
+                    return false;
+                }
+                sound(seen++, loss, norm);
+            }
+            return true;
+        }
+
+        private void beginAgain(double loss, double norm) {
+            broken(step, feed, seen, loss, norm, factor(seen) * rate, start == null);
+            notes.forget();
+            start.restoreValues(memory, adam);
+            adam.restart(run.backend());
+            issued = seen = 0;
+        }
+
+        private void sound(long i, double loss, double norm) {
+            if (!checked) adam.checkAllReached(step.tape());
+            checked = true;
+            double factor = factor(i);
+            after.step(factor);
+            if (i == 0) first = loss;
+            last = loss;
+            long now = System.nanoTime();
+            double seconds = (now - since) * 1e-9;
+            since = now;
+            smooth = Double.isNaN(smooth) ? seconds : 0.9 * smooth + 0.1 * seconds;
+            run.metrics().step(name.stage, name.block, i, loss, norm, factor * rate, seconds, run.readings(i, total));
+            journal.stepped(name, i + 1, total, loss, factor * rate, smooth);
+            job.step(before + i + 1, line(loss, norm, factor * rate, smooth, tokens, parts * step.cost().flop()));
         }
     }
 
@@ -134,10 +196,9 @@ final class Trainer {
                 where, at, loss, norm, rate, what, report);
     }
 
-    /** Repeats the step, part by part where it has parts. */
+    /** Repeats a step, part by part, with its own batch: that of the next may lie there. */
     private Optional<Diagnosis.Finding> diagnosed(Step step, LongConsumer feed, long at) {
-        if (end == null) return Diagnosis.of(run.backend(), step);
-        adam.clear(run.backend());
+        if (end != null) adam.clear(run.backend());
         Optional<Diagnosis.Finding> finding = Optional.empty();
         for (long part = at * parts; part < (at + 1) * parts && finding.isEmpty(); part++) {
             feed.accept(part);
