@@ -12,6 +12,13 @@
 // One block of 4 warps per 64 queries (attention, attentionBackQ) or 64 keys (attentionBackKV) of one head. A warp owns 16 of
 // them, keeps its part of the result in registers and walks over tiles of the other side, which the block shares. Scores become
 // the next product's left operand in registers, since an accumulator of m16n8k16 is laid out as one.
+// Scores stay unscaled: one fused multiply-add brings a score and its row's maximum (or lse) to base 2, scale included, and the
+// factor 1/√d of dq and dk is taken at their end. Only tiles that the diagonal crosses are masked, a warp's choice.
+//
+// Not done, on purpose: wgmma and TMA (sm_90 alone; mma.sync reaches about three fifths of an H100's tensor peak), and cp.async
+// with two buffers (operands are fp32 in memory and are rounded on their way to the tile, which a copy cannot do; blocks that
+// share a multiprocessor hide one another's loads instead). To be expected, by counting instructions and not yet measured: a
+// third of an A100's peak forward and less backward, a fifth of an H100's; scripts/gpu-check measures it.
 // Deterministic: one block sums dk and dv over all query heads and tiles in order. That costs a second s and dp (seven products
 // instead of five) and saves every atomic. acc: 0 writes, 1 adds; a null gradient is skipped.
 #include "common.cuh"
@@ -20,9 +27,10 @@
 #define D 128
 #endif
 #define THREADS 128
+#define BLOCKS 3                    // of the forward that share a multiprocessor: they hide the loads behind one another
 #define ROWS 64                     // queries or keys of a block, 16 per warp
 #define STEP 32                     // keys or queries of the other side that the backward takes at a time
-#define LOG2E 1.4426950408889634f
+#define LOG2E 1.4426950408889634f   // e^x = 2^(x · LOG2E)
 #define LN2 0.6931471805599453f
 
 // A tile's row is C chunks of eight BF16; chunk c of row r lies at c ^ (r % 8), so that the eight rows that ldmatrix reads at
@@ -90,19 +98,19 @@ __device__ __forceinline__ float quadSum(float v) {
     return v + __shfl_xor_sync(FULL, v, 2);
 }
 
-// a gradient's 16 rows
-__device__ __forceinline__ void storeRows(float* head, int acc, const float (&c)[D / 8][4], i64 stride, int from, int T, int d) {
+// a gradient's 16 rows, times a factor
+__device__ __forceinline__ void storeRows(float* head, int acc, const float (&c)[D / 8][4], float factor, i64 stride, int from, int T, int d) {
     #pragma unroll
     for (int n = 0; n < D / 8; n++) {
         #pragma unroll
         for (int e = 0; e < 4; e++) {
             int row = from + rowOf(e), col = colOf(n, e);
-            if (row < T && col < d) put(&head[row * stride + col], c[n][e], acc);
+            if (row < T && col < d) put(&head[row * stride + col], c[n][e] * factor, acc);
         }
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) attention(void* o, int half, float* lse, const float* q, const float* k,
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) attention(void* o, int half, float* lse, const float* q, const float* k,
                                                                 const float* v, int T, int H, int K, int d, float scale) {
     __shared__ uint4 keys[ROWS * C], values[ROWS * C];
     int h = blockIdx.y, b = blockIdx.z, q0 = (gridDim.x - 1 - blockIdx.x) * ROWS, mine = threadIdx.x / WARP * 16;    // long rows first
@@ -114,7 +122,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention(void* o, int hal
     #pragma unroll
     for (int i = 0; i < D / 16; i++) leftOperand(qa[i], keys, mine, i);
 
-    float acc[D / 8][4] = {}, max[2] = { -INF, -INF }, sum[2] = { 0, 0 };
+    float acc[D / 8][4] = {}, max[2] = { -INF, -INF }, sum[2] = { 0, 0 }, unit = scale * LOG2E;
     for (int k0 = 0; k0 < q0 + ROWS && k0 < T; k0 += ROWS) {
         __syncthreads();
         loadTile<ROWS>(keys, k + kHead, kStride, k0, T, d);
@@ -124,19 +132,23 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention(void* o, int hal
         #pragma unroll
         for (int i = 0; i < D / 16; i++) timesTransposed<ROWS>(s, qa[i], keys, i);
 
+        if (k0 + ROWS > q0 + mine) {
+            #pragma unroll
+            for (int n = 0; n < ROWS / 8; n++) {
+                #pragma unroll
+                for (int e = 0; e < 4; e++) if (k0 + colOf(n, e) > q0 + mine + rowOf(e)) s[n][e] = -INF;
+            }
+        }
         float top[2] = { max[0], max[1] };
         #pragma unroll
         for (int n = 0; n < ROWS / 8; n++) {
             #pragma unroll
-            for (int e = 0; e < 4; e++) {
-                if (k0 + colOf(n, e) > q0 + mine + rowOf(e)) s[n][e] = -INF;
-                top[e / 2] = fmaxf(top[e / 2], s[n][e]);
-            }
+            for (int e = 0; e < 4; e++) top[e / 2] = fmaxf(top[e / 2], s[n][e]);
         }
         #pragma unroll
         for (int r = 0; r < 2; r++) {
             top[r] = quadMax(top[r]);
-            float shrink = exp2f((max[r] - top[r]) * scale * LOG2E);
+            float shrink = exp2f((max[r] - top[r]) * unit);
             max[r] = top[r];
             sum[r] *= shrink;
             #pragma unroll
@@ -145,7 +157,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention(void* o, int hal
         #pragma unroll
         for (int n = 0; n < ROWS / 8; n++) {
             #pragma unroll
-            for (int e = 0; e < 4; e++) sum[e / 2] += s[n][e] = exp2f((s[n][e] - max[e / 2]) * scale * LOG2E);
+            for (int e = 0; e < 4; e++) sum[e / 2] += s[n][e] = exp2f(fmaf(s[n][e], unit, -max[e / 2] * unit));
         }
         times<ROWS>(acc, s, values);
     }
@@ -176,14 +188,14 @@ extern "C" __global__ void __launch_bounds__(THREADS) attentionBackQ(float* dq, 
     i64 qStride = (i64) H * d, kStride = (i64) K * d, qHead = b * T * qStride + h * d, kHead = b * T * kStride + h / (H / K) * d;
     i64 stats = ((i64) b * H + h) * T;
 
-    float dl[2] = {}, ls[2] = {};                                  // of the rows that this lane's accumulators lie in
+    float dl[2] = {}, ls[2] = {}, unit = scale * LOG2E;            // delta and lse of the rows that this lane's accumulators lie in
     for (int r = 0; r < 16 && q0 + mine + r < T; r++) {
         i64 row = q0 + mine + r, at = qHead + row * qStride;
         float dot = 0;
         for (int i = LANE; i < d; i += WARP) dot += dy[at + i] * get1(o, at + i, half);
         dot = warpSum(dot);
         if (LANE == 0) delta[stats + row] = dot;
-        if (LANE / 4 == r % 8) dl[r / 8] = dot, ls[r / 8] = lse[stats + row];
+        if (LANE / 4 == r % 8) dl[r / 8] = dot, ls[r / 8] = lse[stats + row] * LOG2E;
     }
     if (dq == nullptr) return;
 
@@ -207,17 +219,18 @@ extern "C" __global__ void __launch_bounds__(THREADS) attentionBackQ(float* dq, 
         float s[STEP / 8][4] = {}, dp[STEP / 8][4] = {};
         #pragma unroll
         for (int i = 0; i < D / 16; i++) timesTransposed<STEP>(s, qa[i], tiles[0], i), timesTransposed<STEP>(dp, ya[i], tiles[1], i);
+        bool crossed = k0 + STEP > q0 + mine;
         #pragma unroll
         for (int n = 0; n < STEP / 8; n++) {
             #pragma unroll
             for (int e = 0; e < 4; e++) {
-                bool seen = k0 + colOf(n, e) <= q0 + mine + rowOf(e);
-                s[n][e] = seen ? exp2f((s[n][e] * scale - ls[e / 2]) * LOG2E) * (dp[n][e] - dl[e / 2]) * scale : 0;
+                bool seen = !crossed || k0 + colOf(n, e) <= q0 + mine + rowOf(e);
+                s[n][e] = seen ? exp2f(fmaf(s[n][e], unit, -ls[e / 2])) * (dp[n][e] - dl[e / 2]) : 0;
             }
         }
         times<STEP>(acc, s, tiles[0]);
     }
-    storeRows(dq + qHead, accQ, acc, qStride, q0 + mine, T, d);
+    storeRows(dq + qHead, accQ, acc, scale, qStride, q0 + mine, T, d);
 }
 
 // dk and dv: everything transposed, keys in rows and queries in columns
@@ -230,7 +243,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) attentionBackKV(float* dk,
     loadTile<ROWS>(keys, k + kHead, kStride, k0, T, d);
     loadTile<ROWS>(values, v + kHead, kStride, k0, T, d);
 
-    float ka[D / 8][4] = {}, va[D / 8][4] = {};
+    float ka[D / 8][4] = {}, va[D / 8][4] = {}, unit = scale * LOG2E;
     for (int h = kh * (H / K); h < (kh + 1) * (H / K); h++) {
         i64 qHead = b * T * qStride + h * d, stats = ((i64) b * H + h) * T;
         for (int q0 = k0; q0 < T; q0 += STEP) {
@@ -253,14 +266,14 @@ extern "C" __global__ void __launch_bounds__(THREADS) attentionBackKV(float* dk,
                 for (int e = 0; e < 4; e++) {
                     int row = q0 + colOf(n, e);
                     bool seen = row < T && k0 + mine + rowOf(e) <= row;
-                    p[n][e] = seen ? exp2f((p[n][e] * scale - lse[stats + row]) * LOG2E) : 0;
-                    dp[n][e] = seen ? p[n][e] * (dp[n][e] - delta[stats + row]) * scale : 0;
+                    p[n][e] = seen ? exp2f(fmaf(p[n][e], unit, -lse[stats + row] * LOG2E)) : 0;
+                    dp[n][e] = seen ? p[n][e] * (dp[n][e] - delta[stats + row]) : 0;
                 }
             }
             times<STEP>(va, p, grads);
             times<STEP>(ka, dp, queries);
         }
     }
-    if (dk) storeRows(dk + kHead, accK, ka, kStride, k0 + mine, T, d);
-    if (dv) storeRows(dv + kHead, accV, va, kStride, k0 + mine, T, d);
+    if (dk) storeRows(dk + kHead, accK, ka, scale, kStride, k0 + mine, T, d);
+    if (dv) storeRows(dv + kHead, accV, va, 1, kStride, k0 + mine, T, d);
 }

@@ -32,9 +32,11 @@ extern "C" __global__ void __launch_bounds__(512) reactivateBack(float* dw, int 
                                                                  float share, i64 I, i64 G) {
     i64 from = blockIdx.x * I;
     float d = dy[blockIdx.x], sum = 0;
-    for (i64 i = from + threadIdx.x; i < from + I; i += blockDim.x) {
+    i64 first = from + threadIdx.x, group = first / G, within = first % G;
+    for (i64 i = first; i < from + I; i += blockDim.x, within += blockDim.x) {
+        for (; within >= G; within -= G) group++;
         float v = get1(w, i, halfW);
-        bool dead = Group(scale, edge, i / G, share).dead(v);
+        bool dead = Group(scale, edge, group, share).dead(v);
         if (dead) sum += v;
         if (dw) put(&dw[i], dead ? __fmul_rn(d, epsilon[each ? i : blockIdx.x]) : 0, accW);
         if (each && depsilon) put(&depsilon[i], dead ? __fmul_rn(d, v) : 0, accEpsilon);
