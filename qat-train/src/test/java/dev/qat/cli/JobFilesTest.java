@@ -57,13 +57,25 @@ final class JobFilesTest {
     @Test
     void slurmPassesTheSignalOnAndQueuesTheTaskAgain() throws Exception {
         command("qat", "echo \"$@\" >args; trap 'exit 75' USR1; touch up; while :; do sleep 0.05; done\n");
-        command("scontrol", "echo \"$@\" >queued\n");
+        command("scontrol", "[[ $1 == show ]] && echo JobState=RUNNING || echo \"$@\" >queued\n");
         Process p = batch("r.yaml", "name=part-{part}");
         while (p.isAlive() && !Files.exists(temp.resolve("up"))) Thread.sleep(5);
         new ProcessBuilder("kill", "-USR1", String.valueOf(p.pid())).start().waitFor();
         assertEquals(0, end(p), Files.readString(temp.resolve("out")));
         assertEquals("requeue 70_3\n", Files.readString(temp.resolve("queued")));
         assertEquals("train r.yaml name=part-3\n", Files.readString(temp.resolve("args")));
+    }
+
+    /** TERM comes from scancel as well as from preemption; what was cancelled is not to come back. */
+    @Test
+    void slurmDoesNotQueueAgainWhatWasCancelled() throws Exception {
+        command("qat", "trap 'exit 75' USR1; touch up; while :; do sleep 0.05; done\n");
+        command("scontrol", "[[ $1 == show ]] && echo '   JobState=CANCELLED Reason=None' || touch queued\n");
+        Process p = batch("r.yaml");
+        while (p.isAlive() && !Files.exists(temp.resolve("up"))) Thread.sleep(5);
+        p.destroy();
+        assertEquals(Fail.AGAIN, end(p), Files.readString(temp.resolve("out")));
+        assertTrue(Files.notExists(temp.resolve("queued")));
     }
 
     @Test
