@@ -8,8 +8,8 @@ import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Parameters;
 
-/** Lists runs, one line each. */
-@Command(name = "ls", versionProvider = Main.Version.class, mixinStandardHelpOptions = true, description = "List the runs of a directory: state, place, last figures.")
+/** Lists runs, one line each; the figures are those of the last stage that was judged. */
+@Command(name = "ls", versionProvider = Main.Version.class, mixinStandardHelpOptions = true, description = "List the runs of a directory and of its folders: state, place, last figures.")
 final class Ls implements Callable<Integer> {
     @Parameters(index = "0", arity = "0..1", defaultValue = "runs", paramLabel = "DIR", description = "A directory of runs (default: runs).")
     private Path dir;
@@ -21,11 +21,12 @@ final class Ls implements Callable<Integer> {
             System.out.println(dir + " holds no runs");
             return 0;
         }
-        Table table = new Table(Table.text("run"), Table.text("state"), Table.text("at"), Table.text("judged last"), Table.number("perplexity"), Table.number("KL to fp"), Table.text("last heard"));
+        Table table = new Table(Table.text("run"), Table.text("state"), Table.text("at"), Table.number("perplexity"), Table.number("KL to fp"), Table.text("heard"));
         for (RunStatus r : runs) {
             Runner.Row last = r.rows().isEmpty() ? null : r.rows().getLast();
-            table.row(r.name(), r.state(), r.pulse() == null ? "" : Status.place(r.pulse()), last == null ? "" : last.name(), last == null ? "" : Format.fixed(last.perplexity(), 3),
-                    last == null ? "" : Format.fixed(last.kl(), 4), r.pulse() == null ? "" : r.pulse().updated());
+            String at = r.finished() ? "" : Status.place(r);
+            table.row(r.name(), r.state(), at.isEmpty() && last != null ? last.name() : at, last == null ? "" : Format.fixed(last.perplexity(), 3),
+                    last == null ? "" : Format.fixed(last.kl(), 4), r.pulse() == null ? "" : Status.heard(r));
         }
         table.print(System.out);
         return 0;

@@ -44,7 +44,10 @@ final class Status implements Callable<Integer> {
             return 0;
         }
         if (runs.isEmpty()) System.out.println(dir + " holds no runs");
-        runs.forEach(Status::print);
+        for (int i = 0; i < runs.size(); i++) {
+            if (i > 0) System.out.println();
+            print(runs.get(i));
+        }
         return 0;
     }
 
@@ -62,19 +65,27 @@ final class Status implements Callable<Integer> {
         Pulse p = r.pulse();
         if (p != null) {
             if (!p.why().isEmpty()) System.out.println("  why         " + p.why());
-            if (p.steps() > 0) System.out.println("  at          " + place(p));
-            if (p.steps() > 0) System.out.println("  loss        " + Format.fixed(p.loss(), 4) + ", lr " + Format.scientific(p.rate()) + ", " + Format.duration(p.secondsPerStep()) + " per step");
-            System.out.println("  process     " + p.process() + " on " + p.host() + ", since " + p.started() + ", last heard " + p.updated());
+            if (p.steps() > 0 && !r.finished()) System.out.println("  at          " + place(r));
+            if (Double.isFinite(p.loss())) System.out.println("  loss        " + Format.fixed(p.loss(), 4) + ", lr " + Format.scientific(p.rate()) + ", " + Format.duration(p.secondsPerStep()) + " per step");
+            System.out.println("  work        " + Format.duration(p.seconds()) + " in all; process " + p.process() + " on " + p.host() + " since " + p.started() + ", heard " + heard(r));
         }
-        System.out.println("  checkpoint  " + (r.checkpoint().isEmpty() ? "none" : r.checkpoint() + ", " + Format.bytes(r.checkpointBytes())));
+        if (!r.finished()) System.out.println("  checkpoint  " + (r.checkpoint().isEmpty() ? "none: run again it starts over" : r.checkpoint() + ", " + Format.bytes(r.checkpointBytes())));
         if (r.rows().isEmpty()) return;
         Table table = new Table(Table.text("stage"), Table.number("perplexity"), Table.number("KL to fp"), Table.number("bits/weight"));
         for (Runner.Row row : r.rows()) table.row(row.name(), Format.fixed(row.perplexity(), 3), Format.fixed(row.kl(), 4), Format.fixed(row.bitsPerWeight(), 2));
         table.print(System.out);
     }
 
-    static String place(Pulse p) {
-        return p.steps() == 0 ? "" : "%s%s, step %d of %d".formatted(p.stage(), p.block() < 0 ? "" : " of block " + p.block(), p.step(), p.steps());
+    /** The loop at work, how far it is, and how long it will take if it is running. */
+    static String place(RunStatus r) {
+        Pulse p = r.pulse();
+        if (p == null || p.steps() == 0) return "";
+        String left = r.state().equals(Pulse.RUNNING) && Double.isFinite(p.secondsPerStep()) ? ", " + Format.duration((p.steps() - p.step()) * p.secondsPerStep()) + " left" : "";
+        return "%s%s %d/%d%s".formatted(p.stage(), p.block() < 0 ? "" : ", block " + p.block() + ",", p.step(), p.steps(), left);
+    }
+
+    static String heard(RunStatus r) {
+        return Format.duration(r.silence().toSeconds()) + " ago";
     }
 
     private static ObjectNode json(RunStatus r) {

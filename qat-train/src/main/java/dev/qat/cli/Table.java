@@ -57,9 +57,9 @@ public final class Table {
         out.flush();
     }
 
-    /** The table's lines as fit standard output. */
+    /** The table's lines as fit standard output; in a file or a pipe nothing is cut. */
     String render() {
-        return render(Terminal.OUT.draws() ? Look.BOX : Look.PLAIN, Terminal.OUT.width());
+        return render(Terminal.OUT.draws() ? Look.BOX : Look.PLAIN, Terminal.OUT.live() ? Terminal.OUT.width() : Integer.MAX_VALUE);
     }
 
     /** The table's lines, none longer than {@code width} as long as its columns can be cut. */

@@ -4,6 +4,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import dev.qat.tensor.Fail;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -22,6 +23,10 @@ public record RunStatus(String name, Path directory, String state, Pulse pulse, 
     public static final String INTERRUPTED = "interrupted";
 
     public static RunStatus of(Path run) {
+        return of(run, run.toAbsolutePath().normalize().getFileName().toString());
+    }
+
+    private static RunStatus of(Path run, String name) {
         Pulse pulse = Pulse.of(run);
         Checkpoints checkpoints = new Checkpoints(RunFiles.folder(run), 1);
         var newest = checkpoints.peek();
@@ -30,7 +35,7 @@ public record RunStatus(String name, Path directory, String state, Pulse pulse, 
         if (newest.isEmpty() && Files.isRegularFile(result)) rows = rows(result);
         String state = pulse == null ? Files.isRegularFile(result) ? Pulse.FINISHED : "unknown"
                 : pulse.state().equals(Pulse.RUNNING) && !RunFiles.atWork(run) ? INTERRUPTED : pulse.state();
-        return new RunStatus(run.toAbsolutePath().normalize().getFileName().toString(), run, state, pulse, rows,
+        return new RunStatus(name, run, state, pulse, rows,
                 newest.map(RunStatus::words).orElse(""), newest.map(m -> m.files().stream().mapToLong(Checkpoints.Stored::bytes).sum()).orElse(0L));
     }
 
@@ -52,13 +57,17 @@ public record RunStatus(String name, Path directory, String state, Pulse pulse, 
         return rows;
     }
 
-    /** The runs of a directory that is one, or holds some; by name. */
+    public boolean finished() {
+        return state.equals(Pulse.FINISHED);
+    }
+
+    /** The runs of a directory that is one, or holds some, or folders of some as a sweep's are; by name. */
     public static List<RunStatus> in(Path dir) {
         if (isRun(dir)) return List.of(of(dir));
         if (!Files.isDirectory(dir)) throw Fail.usage("%s: no such directory, expected a run or a directory of runs", dir);
-        try (Stream<Path> all = Files.list(dir)) {
-            return all.filter(RunStatus::isRun).sorted().map(RunStatus::of).toList();
-        } catch (IOException e) {
+        try (Stream<Path> all = Files.walk(dir, 2)) {
+            return all.filter(RunStatus::isRun).sorted().map(run -> of(run, dir.relativize(run).toString())).toList();
+        } catch (IOException | UncheckedIOException e) {
             throw Fail.io(e, "%s: cannot read: %s", dir, e.getMessage());
         }
     }
