@@ -1,7 +1,5 @@
 package dev.qat.train;
 
-import com.fasterxml.jackson.databind.JsonNode;
-import com.fasterxml.jackson.databind.ObjectMapper;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.PackedWeight;
@@ -9,38 +7,29 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HashMap;
-import java.util.LinkedHashMap;
-import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
 
 /**
  * A run as TensorBoard shows it: one folder of event files per stage under tensorboard/, with the names people look for
  * (train/loss, block/3/recon_loss, eval/ppl), and of every linear the histogram of its codes, its share of dead weights (codes that
- * stand for 0) and the histogram of that share over its groups. A resumed run writes it anew from what metrics.jsonl keeps, so that
- * no step is there twice.
+ * stand for 0) and the histogram of that share over its groups. A resumed run writes it anew, earlier steps too
+ * ({@link Metrics#show}), so that none is there twice.
  */
 final class Board implements Onlooker {
-    private static final ObjectMapper JSON = new ObjectMapper();
     private static final long SHOWN = 5_000_000_000L; // nanoseconds between two flushes
 
     private final Path folder;
     private final Map<String, EventFile> files = new HashMap<>();
     private long shown = System.nanoTime();
 
-    /** @param metrics the lines that earlier processes left  @param rows what they judged */
-    Board(Path run, Path metrics, List<Runner.Row> rows) {
+    Board(Path run) {
         folder = run.resolve("tensorboard");
         try {
             clear();
-            if (!Files.isRegularFile(metrics)) return;
-            try (Stream<String> lines = Files.lines(metrics)) {
-                lines.forEach(this::again);
-            }
         } catch (IOException e) {
-            throw Fail.io(e, "%s: cannot begin the event files: %s", folder, e);
+            throw Fail.io(e, "%s: cannot remove the event files of an earlier process: %s", folder, e);
         }
-        rows.forEach(this::judged);
     }
 
     private void clear() throws IOException {
@@ -48,27 +37,6 @@ final class Board implements Onlooker {
         try (Stream<Path> all = Files.walk(folder, 2)) {
             for (Path f : all.filter(f -> f.getFileName().toString().startsWith("events.out.tfevents.")).toList()) Files.delete(f);
         }
-    }
-
-    private void again(String line) {
-        try {
-            JsonNode n = JSON.readTree(line);
-            if (n.hasNonNull("train/loss")) {
-                step(n.path("stage").asText(), n.path("block").asInt(-1), n.path("step").asLong(), n.path("train/loss").asDouble(), n.path("train/grad_norm").asDouble(),
-                        n.path("train/lr").asDouble(), more(n));
-            }
-        } catch (IOException e) {
-            throw Fail.data("metrics.jsonl holds a line that is no JSON: %s", line);
-        }
-    }
-
-    /** What a stage had written beside the usual numbers. */
-    private static Map<String, Double> more(JsonNode n) {
-        Map<String, Double> all = new LinkedHashMap<>();
-        n.fieldNames().forEachRemaining(name -> {
-            if (name.startsWith("train/") && !USUAL.contains(name)) all.put(name, n.get(name).asDouble());
-        });
-        return all;
     }
 
     private EventFile of(String stage) {

@@ -49,6 +49,13 @@ final class Fingerprint {
         return all;
     }
 
+    /** All of it as one hash. */
+    static String key(Map<String, String> fingerprint) {
+        Sha256 all = new Sha256();
+        fingerprint.forEach((name, value) -> all.add(name).add(value));
+        return all.hex();
+    }
+
     private static JsonNode keys(String rendered) {
         try {
             JsonNode root = new YAMLMapper().readTree(rendered);

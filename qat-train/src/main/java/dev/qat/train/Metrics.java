@@ -1,5 +1,7 @@
 package dev.qat.train;
 
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.qat.tensor.Fail;
@@ -9,11 +11,14 @@ import java.io.OutputStream;
 import java.nio.channels.Channels;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Stream;
 
 /** One JSON object per training step, appended to metrics.jsonl: what a plot of the run is made from. */
 public final class Metrics implements AutoCloseable {
@@ -40,9 +45,29 @@ public final class Metrics implements AutoCloseable {
         }
     }
 
-    /** Where steps are shown as well. */
-    void show(Onlooker on) {
+    /** Where steps are shown as well: first those that earlier processes took, and the rows they judged; so nobody need be shown a step twice. */
+    void show(Onlooker on, List<Runner.Row> rows) {
+        try (Stream<String> lines = Files.lines(file)) {
+            lines.forEach(line -> again(on, line));
+        } catch (IOException e) {
+            throw Fail.io(e, "cannot read %s: %s", file, e);
+        }
+        rows.forEach(on::judged);
         onlookers.add(on);
+    }
+
+    private void again(Onlooker on, String line) {
+        try {
+            JsonNode n = JSON.readTree(line);
+            Map<String, Double> more = new LinkedHashMap<>();
+            n.properties().forEach(e -> {
+                if (e.getKey().startsWith("train/") && !Onlooker.USUAL.contains(e.getKey())) more.put(e.getKey(), e.getValue().asDouble());
+            });
+            on.step(n.path("stage").asText(), n.path("block").asInt(-1), n.path("step").asLong(), n.path("train/loss").asDouble(), n.path("train/grad_norm").asDouble(),
+                    n.path("train/lr").asDouble(), more);
+        } catch (JsonProcessingException e) {
+            throw Fail.data("%s holds a line that is no JSON: %s", file, line);
+        }
     }
 
     /** A stage was judged. */

@@ -21,7 +21,10 @@ import java.util.Map;
 /**
  * A run as an MLflow server shows it, over its REST API 2.0: runs/create (or, resumed, runs/update of the run that mlflow.json
  * names), runs/log-batch every few seconds, runs/update at the end. A thread of its own sends; a server that does not answer costs
- * the run nothing but one line of its log. Steps that a resumed run takes again are sent again.
+ * the run nothing but one line of its log.
+ *
+ * <p>The numbers of a run always come in the same order. So mlflow.json counts those the server has, and a resumed run passes over as
+ * many; what earlier processes could not send is sent now. Only a process that dies between a batch and its count sends that one again.
  */
 final class Mlflow implements Onlooker {
     /** What the server takes at most in one batch, and what is kept for one that is away. */
@@ -30,7 +33,16 @@ final class Mlflow implements Onlooker {
     private static final long LAST_WORDS = 15_000;
     private static final ObjectMapper JSON = new ObjectMapper();
 
-    private record Metric(String key, double value, long time, long step) {}
+    /** Of the numbers of steps, or else of rows: both are counted for themselves. */
+    private record Metric(boolean row, String key, double value, long time, long step) {}
+
+    /** What mlflow.json holds.  @param key of the run it speaks of  @param steps and {@code rows}: numbers the server has, or will never get */
+    private record Known(String server, String run, String key, long steps, long rows) {
+        Known plus(List<Metric> some) {
+            long more = some.stream().filter(Metric::row).count();
+            return new Known(server, run, key, steps + some.size() - more, rows + more);
+        }
+    }
 
     private final String server, name;
     private final Path file;
@@ -40,44 +52,61 @@ final class Mlflow implements Onlooker {
     private final HttpClient client = HttpClient.newBuilder().connectTimeout(TIMEOUT).build();
     private final List<Metric> waiting = new ArrayList<>();
     private final Thread sender;
-    private String id = "";
-    private long judged, lost;
+    /** As far as the server and this process agree; no run yet where none was made. */
+    private Known known;
+    /** Numbers that came by in this process. */
+    private long steps, rows, judged, lost;
+    private boolean begun;
     private boolean warned, finished, ending;
 
-    /** @param server such as http://mlflow:5000  @param pause between two batches */
-    Mlflow(String server, Path run, String name, Watch watch, Stop stop, Duration pause) {
+    /** @param server such as http://mlflow:5000  @param key of what determines the run's numbers: with another one it is another run  @param pause between two batches */
+    Mlflow(String server, Path run, String name, String key, Watch watch, Stop stop, Duration pause) {
         this.server = server.replaceAll("/+$", "") + "/api/2.0/mlflow/";
         this.name = name;
         this.file = run.resolve("mlflow.json");
         this.watch = watch;
         this.stop = stop;
         this.pause = pause;
+        known = known(key);
         sender = Thread.ofPlatform().daemon().name("mlflow").start(this::send);
+    }
+
+    private Known known(String key) {
+        Known none = new Known(server, "", key, 0, 0);
+        if (!Files.isRegularFile(file)) return none;
+        try {
+            Known k = JSON.readValue(file.toFile(), Known.class);
+            return k.server.equals(server) && k.key.equals(key) ? k : none;
+        } catch (IOException e) {
+            watch.say("observe.mlflow: %s cannot be read (%s), so the server is shown a new run".formatted(file, reason(e)));
+            return none;
+        }
     }
 
     @Override
     public synchronized void step(String stage, int block, long step, double loss, double norm, double rate, Map<String, Double> more) {
         String at = stage + "/" + (block < 0 ? "train/" : "block/" + block + "/");
-        add(at + (block < 0 ? "loss" : "recon_loss"), loss, step);
-        add(at + "grad_norm", norm, step);
-        add(at + "lr", rate, step);
-        more.forEach((key, value) -> add(stage + "/" + key, value, step));
+        add(false, at + (block < 0 ? "loss" : "recon_loss"), loss, step);
+        add(false, at + "grad_norm", norm, step);
+        add(false, at + "lr", rate, step);
+        more.forEach((key, value) -> add(false, stage + "/" + key, value, step));
     }
 
     @Override
     public synchronized void judged(Runner.Row row) {
-        add("eval/ppl", row.perplexity(), judged);
-        add("eval/kl", row.kl(), judged);
-        add("eval/top1", row.top1(), judged);
-        add("eval/bits_per_weight", row.bitsPerWeight(), judged++);
+        add(true, "eval/ppl", row.perplexity(), judged);
+        add(true, "eval/kl", row.kl(), judged);
+        add(true, "eval/top1", row.top1(), judged);
+        add(true, "eval/bits_per_weight", row.bitsPerWeight(), judged++);
     }
 
-    private void add(String key, double value, long step) {
+    private void add(boolean row, String key, double value, long step) {
+        if (row ? rows++ < known.rows : steps++ < known.steps) return;
         if (waiting.size() == KEPT) {
-            waiting.removeFirst();
+            known = known.plus(List.of(waiting.removeFirst()));
             lost++;
         }
-        waiting.add(new Metric(key, value, System.currentTimeMillis(), step));
+        waiting.add(new Metric(row, key, value, System.currentTimeMillis(), step));
     }
 
     /** All is done and well: what {@link #close} tells the server. */
@@ -97,9 +126,9 @@ final class Mlflow implements Onlooker {
                 last = ending;
             }
             try {
-                if (id.isEmpty()) begin();
+                if (!begun) begin();
                 while (batch()) { }
-                if (last) post("runs/update", JSON.createObjectNode().put("run_id", id).put("status", finished ? "FINISHED" : stop.asked() ? "KILLED" : "FAILED").put("end_time", System.currentTimeMillis()));
+                if (last) post("runs/update", JSON.createObjectNode().put("run_id", known.run).put("status", finished ? "FINISHED" : stop.asked() ? "KILLED" : "FAILED").put("end_time", System.currentTimeMillis()));
             } catch (IOException | Fail e) {
                 if (!warned) watch.say("observe.mlflow: %s does not take this run's numbers (%s); the run goes on, and they are tried again".formatted(server, reason(e)));
                 warned = true;
@@ -115,19 +144,28 @@ final class Mlflow implements Onlooker {
 
     /** The run on the server: the one of an earlier process, where there was one, or a new one. */
     private void begin() throws IOException, InterruptedException {
-        long now = System.currentTimeMillis();
-        if (Files.isRegularFile(file)) {
-            String known = JSON.readTree(file.toFile()).path("run_id").asText();
-            post("runs/update", JSON.createObjectNode().put("run_id", known).put("status", "RUNNING"));
-            id = known;
+        if (!known.run.isEmpty()) {
+            post("runs/update", JSON.createObjectNode().put("run_id", known.run).put("status", "RUNNING"));
+            begun = true;
             return;
         }
         String experiment = System.getenv().getOrDefault("MLFLOW_EXPERIMENT_ID", "0");
-        JsonNode made = post("runs/create", JSON.createObjectNode().put("experiment_id", experiment).put("run_name", name).put("start_time", now));
+        JsonNode made = post("runs/create", JSON.createObjectNode().put("experiment_id", experiment).put("run_name", name).put("start_time", System.currentTimeMillis()));
         String given = made.path("run").path("info").path("run_id").asText();
         if (given.isEmpty()) throw new IOException("it answers runs/create without a run_id");
-        AtomicFile.write(file, JSON.createObjectNode().put("server", server).put("run_id", given) + "\n");
-        id = given;
+        synchronized (this) {
+            known = new Known(server, given, known.key, known.steps, known.rows);
+        }
+        begun = true;
+        keep();
+    }
+
+    private void keep() throws IOException {
+        Known now;
+        synchronized (this) {
+            now = known;
+        }
+        AtomicFile.write(file, JSON.writeValueAsString(now) + "\n");
     }
 
     /** Sends what waits, a batch of it; false when there was nothing. */
@@ -139,13 +177,16 @@ final class Mlflow implements Onlooker {
             some = List.copyOf(waiting.subList(0, Math.min(BATCH, waiting.size())));
         }
         if (some.isEmpty()) return false;
-        ObjectNode body = JSON.createObjectNode().put("run_id", id);
+        ObjectNode body = JSON.createObjectNode().put("run_id", known.run);
         ArrayNode metrics = body.putArray("metrics");
         for (Metric m : some) metrics.addObject().put("key", m.key).put("value", m.value).put("timestamp", m.time).put("step", m.step);
         post("runs/log-batch", body);
         synchronized (this) {
-            waiting.subList(0, (int) Math.max(0, some.size() - (lost - before))).clear();
+            List<Metric> gone = waiting.subList(0, (int) Math.max(0, some.size() - (lost - before)));
+            known = known.plus(gone);
+            gone.clear();
         }
+        keep();
         return true;
     }
 

@@ -150,7 +150,7 @@ public final class RunFiles implements AutoCloseable {
         Recipe.Resume how = recipe.checkpoint().resume();
         if (how == Recipe.Resume.NEVER) {
             checkpoints.clear();
-            forgetResult();
+            forget();
             return null;
         }
         // another recipe is refused before a damaged file is looked for
@@ -163,17 +163,20 @@ public final class RunFiles implements AutoCloseable {
         Manifest m = found.get();
         refuseOther(m, fingerprint);
         watch.say("resuming from the checkpoint of %s in %s".formatted(m.written(), checkpoints.folder()));
+        Path metrics = dir.resolve("metrics.jsonl");
+        long bytes = metrics.toFile().length(); // 0 for a file that is gone
+        if (bytes < m.metrics()) watch.say("%s has %,d bytes where the checkpoint counts %,d: what it said of earlier steps is lost, the run itself is not".formatted(metrics, bytes, m.metrics()));
         List<String> elsewhere = Fingerprint.differences(m.environment(), environment);
         if (!elsewhere.isEmpty()) watch.say("the checkpoint was taken elsewhere, so the bytes may differ from those of an uninterrupted run: " + String.join("; ", elsewhere));
         return m;
     }
 
-    /** Else a run that is begun again and interrupted would look finished. */
-    private void forgetResult() {
+    /** Else a run that is begun again and interrupted would look finished, and a tracking server would be shown nothing of it. */
+    private void forget() {
         try {
-            Files.deleteIfExists(dir.resolve("result.json"));
+            for (String file : List.of("result.json", "mlflow.json")) Files.deleteIfExists(dir.resolve(file));
         } catch (IOException e) {
-            throw Fail.io(e, "%s: cannot remove result.json: %s", dir, e);
+            throw Fail.io(e, "%s: cannot remove the result of the run before: %s", dir, e);
         }
     }
 

@@ -25,6 +25,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.stream.LongStream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -41,6 +42,13 @@ final class MlflowTest {
     private int created, batches, refused;
     private final List<String> states = new ArrayList<>(), said = new ArrayList<>();
     private final Map<String, List<Double>> metrics = new TreeMap<>();
+    private final Map<String, List<Long>> steps = new TreeMap<>();
+    private Recipe.Checkpoint checkpoint = Recipe.Checkpoint.DEFAULTS;
+    private int dieAt;
+
+    private static final class Killed extends Error {
+        private static final long serialVersionUID = 1;
+    }
 
     @BeforeEach
     void listen() throws IOException {
@@ -73,6 +81,7 @@ final class MlflowTest {
             for (JsonNode m : body.get("metrics")) {
                 assertTrue(Math.abs(m.get("timestamp").asLong() - System.currentTimeMillis()) < 60_000);
                 metrics.computeIfAbsent(m.get("key").asText(), _ -> new ArrayList<>()).add(m.get("value").asDouble());
+                steps.computeIfAbsent(m.get("key").asText(), _ -> new ArrayList<>()).add(m.get("step").asLong());
             }
         }
         if (code != 200) refused++;
@@ -82,10 +91,11 @@ final class MlflowTest {
         call.close();
     }
 
-    /** Keeps what is said, and asks for an end after the third step of Block-AP. */
+    /** Keeps what is said, and asks for an end after the third step of Block-AP; dies after a step of it where one is given. */
     private Watch watch(Stop stop) {
         return new Witness((title, done) -> {
             if (stop != null && title.equals("block-ap") && done == 3) stop.ask("the test");
+            if (title.equals("block-ap") && done == dieAt) throw new Killed();
         }, said);
     }
 
@@ -93,7 +103,7 @@ final class MlflowTest {
         try (Backend b = new CpuBackend(1)) {
             if (!Files.exists(temp.resolve("model"))) TinyModels.write(temp.resolve("model"), b, 7);
             Recipe r = new Recipe(name, new Recipe.Source(temp.resolve("model"), Recipe.Init.LOAD), "cpu", Precision.FP32, false, 1, 3, temp.resolve("runs"),
-                    new Recipe.Data(List.of(), List.of(), 0, 16, 0, 16, 1, 0, 0), new Recipe.Eval(List.of(), 0, 16, 4, 4), Recipe.Save.DEFAULTS, Recipe.Checkpoint.DEFAULTS,
+                    new Recipe.Data(List.of(), List.of(), 0, 16, 0, 16, 1, 0, 0), new Recipe.Eval(List.of(), 0, 16, 4, 4), Recipe.Save.DEFAULTS, checkpoint,
                     Recipe.Recovery.DEFAULTS, new Recipe.Observe(false, 0, mlflow), "", List.of(new Rtn(2, 32), new BlockAp(2, 32, 4, 4, 3e-3, 3e-3, 0.05, Part.ALL, true)));
             return Runner.run(r, "", Map.of("qat", "test"), b, watch(stop), stop == null ? new Stop() : stop);
         }
@@ -117,13 +127,50 @@ final class MlflowTest {
         assertEquals(List.of(), said.stream().filter(s -> s.contains("mlflow")).toList());
     }
 
+    private void assertEveryNumberOnce(String name, Runner.Result result) throws IOException {
+        for (int block = 0; block < 2; block++) assertEquals(losses(name, block), metrics.get("block-ap/block/" + block + "/recon_loss"));
+        assertEquals(result.rows().stream().map(Runner.Row::perplexity).toList(), metrics.get("eval/ppl"));
+        for (String key : List.of("block-ap/block/0/lr", "block-ap/block/1/grad_norm")) assertEquals(LongStream.range(0, 16).boxed().toList(), steps.get(key), key);
+        assertEquals(List.of(0L, 1L, 2L), steps.get("eval/ppl"), "fp, rtn, block-ap");
+    }
+
     /** A run that is stopped is KILLED, and goes on under the same id. */
     @Test
-    void aResumedRunIsTheSameRun() {
+    void aResumedRunIsTheSameRun() throws IOException {
         assertEquals(Fail.AGAIN, assertThrows(Fail.class, () -> run("again", address(), new Stop())).code());
-        run("again", address(), null);
+        assertEveryNumberOnce("again", run("again", address(), null));
         assertEquals(List.of("KILLED", "RUNNING", "FINISHED"), states);
         assertEquals(1, created);
+    }
+
+    /** Without a checkpoint of them, steps are taken again that the server was shown. */
+    @Test
+    void stepsThatAreTakenAgainAreNotSentAgain() throws IOException {
+        for (int at : List.of(18, 7, 23)) {
+            dieAt = at;
+            assertThrows(Killed.class, () -> run("dies", address(), null));
+        }
+        dieAt = 0;
+        assertEveryNumberOnce("dies", run("dies", address(), null));
+        assertEquals(1, created);
+    }
+
+    /** What a process could not send, the next one does, though it takes none of those steps. */
+    @Test
+    void whatAnEarlierProcessCouldNotSendIsSentByTheNext() throws IOException {
+        broken = Integer.MAX_VALUE;
+        assertThrows(Fail.class, () -> run("away", address(), new Stop()));
+        broken = 0;
+        assertEveryNumberOnce("away", run("away", address(), null));
+    }
+
+    @Test
+    void aRunThatIsBegunAnewIsAnotherRun() {
+        run("anew", address(), null);
+        checkpoint = new Recipe.Checkpoint(10, 0, 2, Recipe.Resume.NEVER);
+        run("anew", address(), null);
+        assertEquals(2, created);
+        assertEquals(32, steps.get("block-ap/block/0/lr").size());
     }
 
     @Test
@@ -139,7 +186,7 @@ final class MlflowTest {
         broken = 3;
         Files.createDirectories(temp.resolve("late"));
         List<Double> sent = new ArrayList<>();
-        try (Mlflow m = new Mlflow(address() + "/", temp.resolve("late"), "late", watch(null), new Stop(), Duration.ofMillis(20))) {
+        try (Mlflow m = new Mlflow(address() + "/", temp.resolve("late"), "late", "a key", watch(null), new Stop(), Duration.ofMillis(20))) {
             for (int i = 0; i < 1500; i++) {
                 m.step("e2e-qp", -1, i, i * 0.5, 1, 1e-4, Map.of());
                 sent.add(i * 0.5);

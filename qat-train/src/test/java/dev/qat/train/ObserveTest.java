@@ -2,11 +2,17 @@ package dev.qat.train;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.qat.cpu.CpuBackend;
+import dev.qat.cuda.Precision;
+import dev.qat.method.BlockAp;
+import dev.qat.method.Rtn;
 import dev.qat.ops.Backend;
 import dev.qat.tensor.DType;
+import dev.qat.tensor.Fail;
 import dev.qat.tensor.PackedWeight;
 import dev.qat.tensor.Tensor;
 import java.net.URI;
@@ -22,6 +28,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.TreeMap;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -117,6 +124,54 @@ final class ObserveTest {
         ByteBuffer buckets = ByteBuffer.wrap(bytes(histo.get(7))).order(ByteOrder.LITTLE_ENDIAN);
         assertEquals(5, buckets.getDouble(16));
         assertEquals(32, bytes(histo.get(6)).length);
+    }
+
+    /** Tag and step of everything in a run's event files, with the value of a scalar. */
+    private static Map<String, Object> board(Path run) throws Exception {
+        Map<String, Object> all = new TreeMap<>();
+        List<Path> folders;
+        try (Stream<Path> stages = Files.list(run.resolve("tensorboard"))) {
+            folders = stages.sorted().toList();
+        }
+        for (Path folder : folders) {
+            for (byte[] record : records(folder)) {
+                Map<Integer, Object> event = fields(record);
+                if (!event.containsKey(5)) continue;
+                Map<Integer, Object> value = fields(bytes(fields(bytes(event.get(5))).get(1)));
+                String at = folder.getFileName() + " " + new String(bytes(value.get(1)), StandardCharsets.UTF_8) + " " + event.getOrDefault(2, 0L);
+                float scalar = value.containsKey(2) ? ByteBuffer.wrap(bytes(value.get(2))).order(ByteOrder.LITTLE_ENDIAN).getFloat() : 0;
+                assertNull(all.put(at, scalar), "twice: " + at);
+            }
+        }
+        return all;
+    }
+
+    /** @param stopAt and {@code dieAt} a step of a block, counted over all blocks; 0 for never */
+    private void train(String name, int stopAt, int dieAt) {
+        Stop stop = new Stop();
+        try (Backend b = new CpuBackend(1)) {
+            if (!Files.exists(temp.resolve("model"))) TinyModels.write(temp.resolve("model"), b, 7);
+            Recipe r = new Recipe(name, new Recipe.Source(temp.resolve("model"), Recipe.Init.LOAD), "cpu", Precision.FP32, false, 1, 3, temp.resolve("runs"),
+                    new Recipe.Data(List.of(), List.of(), 0, 16, 0, 16, 1, 0, 0), new Recipe.Eval(List.of(), 0, 16, 4, 4), Recipe.Save.DEFAULTS, new Recipe.Checkpoint(0, 3, 2, Recipe.Resume.AUTO),
+                    Recipe.Recovery.DEFAULTS, Recipe.Observe.DEFAULTS, "", List.of(new Rtn(2, 32), new BlockAp(2, 32, 4, 4, 3e-3, 3e-3, 0.05, Part.ALL, true)));
+            Runner.run(r, "", Map.of("qat", "test"), b, new Witness((_, done) -> {
+                if (done == stopAt) stop.ask("the test");
+                if (done == dieAt) throw new StackOverflowError("the process dies");
+            }), stop);
+        }
+    }
+
+    /** Stopped, and dead between two checkpoints: no step is in an event file twice, and none is missing. */
+    @Test
+    void aResumedRunShowsEveryStepOnce() throws Exception {
+        train("whole", 0, 0);
+        assertThrows(Fail.class, () -> train("resumed", 5, 0));
+        assertThrows(StackOverflowError.class, () -> train("resumed", 0, 17));
+        assertThrows(Fail.class, () -> train("resumed", 19, 0));
+        train("resumed", 0, 0);
+        Map<String, Object> whole = board(temp.resolve("runs/whole"));
+        assertEquals(whole, board(temp.resolve("runs/resumed")));
+        assertTrue(whole.containsKey("block-ap block/1/recon_loss 15") && whole.containsKey("block-ap eval/ppl 0"), whole.keySet().toString());
     }
 
     @Test
