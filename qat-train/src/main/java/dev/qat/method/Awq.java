@@ -13,6 +13,7 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.stream.Stream;
 
 /**
  * Activation-aware weight quantization (AWQ, arXiv 2306.00978): channels that carry large inputs are scaled up before rounding, by
@@ -50,41 +51,33 @@ public record Awq(int bits, int group, boolean clip, int batch, Part windows) im
         GroupAffine.use(run, linears, bits, group, solved);
     }
 
-    /** Looks at the block's inputs while the chain passes it, then changes its weights. */
+    /** Looks at the block's inputs while the chain passes it, then changes its weights. A search merges as it goes, since a pair's scales change what the next one sees. */
     private void block(Run run, Chain chain, Block b, List<Linear> linears, List<Solved> solved) {
         List<ScalePair> pairs = ScalePair.of(b, run.student().config, true);
         pairs.forEach(p -> linears.addAll(p.readers()));
         Merge merge = new Merge(run.backend().memory());
-        boolean[] passed = {false};
+        List<Moments> moments = pairs.stream().map(p -> new Moments(run.backend(), p.readers().getFirst())).toList();
+        List<Magnitudes> magnitudes = pairs.stream().map(p -> new Magnitudes(run.backend().memory(), p.readers().getFirst(), chain.x.rows())).toList();
+        chain.advance(b, Stream.concat(moments.stream(), magnitudes.stream()).toList());
+        boolean[] searched = {false};
         long bytes = b.linears().stream().mapToLong(l -> l.weight.value().bytes()).sum();
         List<MemorySegment> found = run.once("awq", b.index, bytes, () -> {
-            passed[0] = true;
-            return search(run, chain, b, pairs, merge);
+            searched[0] = true;
+            return run.planned() ? List.of() : search(run, b, pairs, moments, magnitudes, merge);
         });
-        if (!passed[0]) {
-            chain.advance(b);
-            for (int i = 0; i < pairs.size(); i++) pairs.get(i).merge(merge, found.get(i).toArray(ValueLayout.JAVA_DOUBLE_UNALIGNED));
-        }
+        for (int i = 0; i < pairs.size() && !searched[0]; i++) pairs.get(i).merge(merge, found.get(i).toArray(ValueLayout.JAVA_DOUBLE_UNALIGNED));
+        moments.forEach(Moments::close);
+        magnitudes.forEach(Magnitudes::close);
         if (!run.planned()) solved.addAll(Solved.of(found.subList(pairs.size(), found.size())));
         merge.store();
     }
 
     /** Merges every pair's scales; returns them, and behind them the block's clipped weights in the order of the pairs' readers. */
-    private List<MemorySegment> search(Run run, Chain chain, Block b, List<ScalePair> pairs, Merge merge) {
-        List<Moments> moments = new ArrayList<>();
-        List<Magnitudes> magnitudes = new ArrayList<>();
-        for (ScalePair p : pairs) {
-            moments.add(new Moments(run.backend(), p.readers().getFirst()));
-            magnitudes.add(new Magnitudes(run.backend().memory(), p.readers().getFirst(), chain.x.rows()));
-        }
-        chain.advance(b, () -> magnitudes.forEach(Magnitudes::take));
+    private List<MemorySegment> search(Run run, Block b, List<ScalePair> pairs, List<Moments> moments, List<Magnitudes> magnitudes, Merge merge) {
+        Runnable pause = () -> run.pause("awq", b.index);
         List<MemorySegment> found = new ArrayList<>();
         List<AwqSearch> searches = new ArrayList<>();
-        for (int i = 0; i < pairs.size(); i++) {
-            if (!run.planned()) searches.add(scale(run.rule(), pairs.get(i), moments.get(i), magnitudes.get(i), merge, found));
-            moments.get(i).close();
-            magnitudes.get(i).close();
-        }
+        for (int i = 0; i < pairs.size(); i++) searches.add(scale(run.rule(), pairs.get(i), moments.get(i), magnitudes.get(i), merge, found, pause));
         List<Solved> solved = new ArrayList<>();
         for (int i = 0; i < searches.size(); i++) {
             for (Linear l : pairs.get(i).readers()) solved.add(searches.get(i).clipped(merge.of(l.weight), clip && l != b.q && l != b.k));
@@ -93,10 +86,10 @@ public record Awq(int bits, int group, boolean clip, int batch, Part windows) im
         return found;
     }
 
-    private AwqSearch scale(Rule rule, ScalePair pair, Moments moments, Magnitudes magnitudes, Merge merge, List<MemorySegment> found) {
+    private AwqSearch scale(Rule rule, ScalePair pair, Moments moments, Magnitudes magnitudes, Merge merge, List<MemorySegment> found, Runnable pause) {
         Linear first = pair.readers().getFirst();
         Grid grid = Range.grid(rule, "awq", first, bits, group);
-        AwqSearch search = new AwqSearch(moments.values(), Math.toIntExact(first.inputs()), grid.bits(), grid.group());
+        AwqSearch search = new AwqSearch(moments.values(), Math.toIntExact(first.inputs()), grid.bits(), grid.group(), pause);
         double[] s = search.scales(pair.mean(magnitudes.means()), pair.readers().stream().map(l -> merge.of(l.weight)).toList(), pair.columns());
         pair.merge(merge, s);
         found.add(MemorySegment.ofArray(s));

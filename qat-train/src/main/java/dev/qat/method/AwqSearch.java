@@ -2,15 +2,14 @@ package dev.qat.method;
 
 import dev.qat.ops.Channels;
 import java.util.List;
-import java.util.stream.IntStream;
 
 /**
  * AWQ's two searches (Lin et al., arXiv 2306.00978 §3.2 and its code): a scale per input channel, and a clip per group, each with
  * the least squared error of the outputs. With D = Ŵ − W that error is Σ over rows of d H dᵀ, H = Σ x xᵀ, so no input is kept.
  *
- * @param h (I, I)
+ * @param h (I, I)  @param pause runs every few seconds at the latest, and may throw
  */
-record AwqSearch(double[] h, int cols, int bits, int group) {
+record AwqSearch(double[] h, int cols, int bits, int group, Runnable pause) {
     private static final int RATIOS = 20, CLIPS = 10;
 
     /** s = mean|x|^r / √(max · min), the r of 0, 0.05 … 0.95 with the least error over all readers. */
@@ -43,15 +42,16 @@ record AwqSearch(double[] h, int cols, int bits, int group) {
 
     /** Σ ‖x (Ŵ − W)ᵀ‖², Ŵ = Q(W · s) / s: 2 O I² operations. */
     double loss(double[] w, double[] s, Channels columns) {
-        double[] rows = IntStream.range(0, w.length / cols).parallel().mapToDouble(r -> {
+        double[] rows = new double[w.length / cols];
+        Pieces.parallel(rows.length, (long) cols * cols, pause, r -> {
             double[] row = new double[cols], out = new double[cols];
             for (int j = 0; j < cols; j++) row[j] = w[r * cols + j] * s[columns.of(j)];
             for (int g = 0; g < cols; g += group) {
                 Range range = Range.minMax(row, g, group, bits);
                 for (int j = g; j < g + group; j++) row[j] = (range.nearest(row[j]) - row[j]) / s[columns.of(j)];
             }
-            return product(row, 0, cols, out);
-        }).toArray();
+            rows[r] = product(row, 0, cols, out);
+        });
         double sum = 0;
         for (double row : rows) sum += row;
         return sum;
@@ -74,7 +74,7 @@ record AwqSearch(double[] h, int cols, int bits, int group) {
     /** W rounded, each group clamped to ±c first: the c of max|w| · (1 − i/20), i = 0 … 9, with the least error of the group's share of the outputs. */
     Solved clipped(double[] w, boolean clip) {
         Solved out = Solved.empty(w.length / cols, cols, group);
-        IntStream.range(0, w.length / group).parallel().forEach(n -> {
+        Pieces.parallel(w.length / group, (long) CLIPS * group * group, pause, n -> {
             double[] d = new double[group], scratch = new double[group];
             int at = n * group, from = at % cols;
             double most = 0, lo = 0, hi = 0, least = Double.POSITIVE_INFINITY;
@@ -102,6 +102,6 @@ record AwqSearch(double[] h, int cols, int bits, int group) {
     AwqSearch scaled(double[] s, Channels columns) {
         double[] scaled = new double[h.length];
         for (int i = 0; i < cols; i++) for (int j = 0; j < cols; j++) scaled[i * cols + j] = h[i * cols + j] / (s[columns.of(i)] * s[columns.of(j)]);
-        return new AwqSearch(scaled, cols, bits, group);
+        return new AwqSearch(scaled, cols, bits, group, pause);
     }
 }

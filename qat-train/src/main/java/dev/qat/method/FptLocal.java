@@ -41,7 +41,7 @@ public record FptLocal(double p, int steps, double rate, boolean residual, boole
                 Merge weights = new Merge(m.memory());
                 LocalNorms norms = new LocalNorms(m.config, weights, b, p);
                 List<MemorySegment> found = run.once("fpt-local", b.index, 8L * norms.parameters().length, () -> {
-                    double[] losses = norms.train(steps, rate);
+                    double[] losses = norms.train(steps, rate, () -> run.pause("fpt-local", b.index));
                     return List.of(MemorySegment.ofArray(norms.parameters()), MemorySegment.ofArray(new double[] {losses[0], losses[losses.length - 1]}));
                 });
                 MemorySegment.ofArray(norms.parameters()).copyFrom(found.getFirst());

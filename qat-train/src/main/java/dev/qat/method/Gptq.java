@@ -50,7 +50,7 @@ public record Gptq(int bits, int group, double damp, boolean order, boolean sequ
                 run.student().bring(b, DType.F32);
                 for (List<List<Linear>> step : steps(b)) quantize(run, chain, b, step);
                 run.student().release(b);
-                chain.advance(b);
+                if (b.index + 1 < blocks.size()) chain.advance(b);
                 packing.park();
                 job.step(b.index + 1, "block %d".formatted(b.index));
             }
@@ -68,25 +68,25 @@ public record Gptq(int bits, int group, double damp, boolean order, boolean sequ
     private void quantize(Run run, Chain chain, Block b, List<List<Linear>> inputs) {
         List<Linear> all = inputs.stream().flatMap(List::stream).toList();
         long bytes = all.stream().mapToLong(l -> l.weight.value().bytes()).sum();
-        GroupAffine.use(run, all, bits, group, Solved.of(run.once("gptq", b.index, bytes, () -> Solved.segments(solve(run, chain, b, inputs)))));
+        List<Moments> moments = inputs.stream().map(l -> new Moments(run.backend(), l.getFirst())).toList();
+        chain.look(b, moments);
+        List<Solved> solved = Solved.of(run.once("gptq", b.index, bytes, () -> Solved.segments(solve(run, b, moments, inputs))));
+        moments.forEach(Moments::close);
+        GroupAffine.use(run, all, bits, group, solved);
     }
 
-    private List<Solved> solve(Run run, Chain chain, Block b, List<List<Linear>> inputs) {
-        List<Moments> moments = inputs.stream().map(l -> new Moments(run.backend(), l.getFirst())).toList();
-        chain.look(b);
+    private List<Solved> solve(Run run, Block b, List<Moments> moments, List<List<Linear>> inputs) {
         List<Solved> solved = new ArrayList<>();
-        for (int i = 0; i < inputs.size(); i++) {
-            if (!run.planned()) solved.addAll(solve(run, moments.get(i), inputs.get(i)));
-            moments.get(i).close();
-        }
+        for (int i = 0; i < inputs.size() && !run.planned(); i++) solved.addAll(solve(run, b, moments.get(i), inputs.get(i)));
         return solved;
     }
 
-    private List<Solved> solve(Run run, Moments moments, List<Linear> readers) {
+    private List<Solved> solve(Run run, Block b, Moments moments, List<Linear> readers) {
         Linear first = readers.getFirst();
         Grid grid = Range.grid(run.rule(), "gptq", first, bits, group);
         var options = new GptqSolver.Options(grid.bits(), grid.group(), damp, order, search);
-        GptqSolver solver = new GptqSolver(first.name, moments.values(), Math.toIntExact(first.inputs()), options);
+        Runnable pause = () -> run.pause("gptq", b.index);
+        GptqSolver solver = new GptqSolver(first.name, moments.values(), Math.toIntExact(first.inputs()), options, pause);
         Merge weights = new Merge(run.backend().memory());
         return readers.stream().map(l -> solver.solve(weights.of(l.weight))).toList();
     }

@@ -28,10 +28,12 @@ final class GptqSolver {
     private final int[] order;
     private final double[] u;   // (I, I), in the order of columns
     private final boolean[] dead;
+    private final Runnable pause;
 
-    /** @param h (I, I), the sum of x xᵀ over tokens */
-    GptqSolver(String name, double[] h, int cols, Options o) {
+    /** @param h (I, I), the sum of x xᵀ over tokens  @param pause runs every few seconds at the latest, and may throw */
+    GptqSolver(String name, double[] h, int cols, Options o, Runnable pause) {
         this.name = name;
+        this.pause = pause;
         this.o = o;
         this.cols = cols;
         dead = new boolean[cols];
@@ -51,7 +53,7 @@ final class GptqSolver {
             for (int i = 0; i < cols; i++) {
                 for (int j = 0; j < cols; j++) a[i * cols + j] = h[order[i] * cols + order[j]] + (i == j ? damp * mean : 0);
             }
-            double[] factor = Triangle.inverseFactor(a, cols);
+            double[] factor = Triangle.inverseFactor(a, cols, pause);
             if (factor != null) return factor;
         }
         throw Fail.numeric("gptq: the inputs of %s have no positive definite second moments, even with damping 1 (NaN or infinite activations?). Nothing was written. Give more or other calibration text.", name);
@@ -61,8 +63,7 @@ final class GptqSolver {
     Solved solve(double[] w) {
         int rows = w.length / cols;
         Solved out = Solved.empty(rows, cols, o.group);
-        int parts = Math.ceilDiv(rows, ROWS);
-        IntStream.range(0, parts).parallel().forEach(p -> rows(w, p * ROWS, Math.min(rows, (p + 1) * ROWS), out));
+        Pieces.parallel(Math.ceilDiv(rows, ROWS), ROWS * (long) cols * cols / 2, pause, p -> rows(w, p * ROWS, Math.min(rows, (p + 1) * ROWS), out));
         return out;
     }
 

@@ -10,8 +10,11 @@ import dev.qat.train.Part;
 import dev.qat.train.Run;
 import dev.qat.train.Stage;
 import dev.qat.train.Watch;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
-import java.util.stream.IntStream;
+import java.util.List;
+import java.util.stream.Stream;
 import org.apache.commons.math3.linear.Array2DRowRealMatrix;
 import org.apache.commons.math3.linear.EigenDecomposition;
 import org.apache.commons.math3.linear.RealMatrix;
@@ -49,12 +52,7 @@ public record KvBalance(double p, int count, int batch, Part windows) implements
         Model m = run.student();
         try (Chain chain = Chain.open(run, "kv-balance", run.windows(windows).first(count), batch); Watch.Job job = run.watch().job("kv-balance", m.blocks().size())) {
             for (Block b : m.blocks()) {
-                long width = b.k.outputs();
-                try (Moments inputs = new Moments(run.backend(), b.q); Moments keys = new Moments(run.backend(), b.k.name, b.keySite, width);
-                        Moments values = new Moments(run.backend(), b.v.name, b.valueSite, width)) {
-                    chain.advance(b);
-                    if (!run.planned()) balance(m, b, inputs.values(), keys.values(), values.values(), (double) chain.batches * chain.x.rows(), run.recipe().seed());
-                }
+                block(run, chain, b);
                 job.step(b.index + 1, "block %d".formatted(b.index));
             }
             chain.free();
@@ -62,31 +60,50 @@ public record KvBalance(double p, int count, int batch, Part windows) implements
         m.keep();
     }
 
-    private void balance(Model m, Block b, double[] inputs, double[] keys, double[] values, double tokens, long seed) {
-        for (double[] gram : new double[][] {inputs, keys, values}) for (int i = 0; i < gram.length; i++) gram[i] /= tokens;
-        Merge to = new Merge(m.memory());
-        if (!m.config.qkNorm()) keys(to, m.config, b, queries(to, b.q, inputs), keys);
-        values(to, m.config, b, values, seed);
-        to.store();
+    private void block(Run run, Chain chain, Block b) {
+        ModelConfig c = run.student().config;
+        long width = b.k.outputs();
+        Merge to = new Merge(run.backend().memory());
+        try (Moments inputs = new Moments(run.backend(), b.q); Moments keys = new Moments(run.backend(), b.k.name, b.keySite, width);
+                Moments values = new Moments(run.backend(), b.v.name, b.valueSite, width)) {
+            chain.advance(b, List.of(inputs, keys, values));
+            double tokens = (double) chain.batches * chain.x.rows();
+            List<MemorySegment> found = run.once("kv-balance", b.index, 8L * width * (1 + c.D()), () -> run.planned() ? List.of() : Stream.concat(
+                    (c.qkNorm() ? Stream.<double[]>empty() : keys(c, queries(run, to, b, mean(inputs, tokens)), mean(keys, tokens))),
+                    values(to, c, b, mean(values, tokens), run.recipe().seed())).map(MemorySegment::ofArray).toList());
+            if (run.planned()) return;
+            List<double[]> all = found.stream().map(s -> s.toArray(ValueLayout.JAVA_DOUBLE_UNALIGNED)).toList();
+            if (!c.qkNorm()) Folds.keys(to, b, c, all.get(0), all.get(1));
+            Folds.values(to, b, c, all.subList(all.size() - c.K(), all.size()).toArray(double[][]::new));
+            to.store();
+        }
+    }
+
+    private static double[] mean(Moments sums, double tokens) {
+        double[] m = sums.values();
+        for (int i = 0; i < m.length; i++) m[i] /= tokens;
+        return m;
     }
 
     /** E q² of every channel; with a bias its square is added, as if inputs had no mean. */
-    private static double[] queries(Merge to, Linear q, double[] moments) {
-        double[] w = to.of(q.weight), bias = q.bias == null ? null : to.of(q.bias);
+    private static double[] queries(Run run, Merge to, Block b, double[] moments) {
+        Linear q = b.q;
+        double[] w = to.of(q.weight), bias = q.bias == null ? null : to.of(q.bias), all = new double[Math.toIntExact(q.outputs())];
         int C = Math.toIntExact(q.inputs());
-        return IntStream.range(0, Math.toIntExact(q.outputs())).parallel().mapToDouble(r -> {
+        Pieces.parallel(all.length, (long) C * C, () -> run.pause("kv-balance", b.index), r -> {
             double sum = bias == null ? 0 : bias[r] * bias[r];
             for (int i = 0; i < C; i++) {
                 double row = 0;
                 for (int j = 0; j < C; j++) row += moments[i * C + j] * w[r * C + j];
                 sum += row * w[r * C + i];
             }
-            return sum;
-        }).toArray();
+            all[r] = sum;
+        });
+        return all;
     }
 
-    /** @param queries E q² (H·D)  @param moments E k kᵀ (K·D, K·D) */
-    private void keys(Merge to, ModelConfig c, Block b, double[] queries, double[] moments) {
+    /** φ and s of every pair.   queries: E q² (H·D)  moments: E k kᵀ (K·D, K·D) → (K, D/2), (K, D/2) */
+    private Stream<double[]> keys(ModelConfig c, double[] queries, double[] moments) {
         int D = c.D(), K = c.K(), group = c.H() / K, half = D / 2, width = K * D;
         double[] phi = new double[K * half], s = new double[K * half];
         for (int n = 0; n < phi.length; n++) {
@@ -96,10 +113,11 @@ public record KvBalance(double p, int count, int batch, Part windows) implements
             phi[n] = Math.atan2(a - d, 2 * moments[u * width + v]) / 2;
             s[n] = Math.pow(Math.max(q, Double.MIN_NORMAL) / Math.pow(Math.max(a + d, Double.MIN_NORMAL), p / 2), 1 / (p + 2));
         }
-        Folds.keys(to, b, c, phi, s);
+        return Stream.of(phi, s);
     }
 
-    private static void values(Merge to, ModelConfig c, Block b, double[] moments, long seed) {
+    /** M of every head.   moments: E v vᵀ (K·D, K·D) → K times (D, D) */
+    private static Stream<double[]> values(Merge to, ModelConfig c, Block b, double[] moments, long seed) {
         int D = c.D(), K = c.K(), group = c.H() / K, width = K * D;
         double[] o = to.of(b.o.weight);
         double[][] m = new double[K][];
@@ -114,7 +132,7 @@ public record KvBalance(double p, int count, int batch, Part windows) implements
             }
             m[h] = matrix(sigma, g, Hadamard.randomized(D, seed, 1 + b.index), D);
         }
-        Folds.values(to, b, c, m);
+        return Arrays.stream(m);
     }
 
     /** Σ^−½ U Λ^¼ R, where Σ^½ G Σ^½ = U Λ Uᵀ */

@@ -46,10 +46,11 @@ final class LocalNorms {
         for (int h = 0; h < c.K(); h++) for (int i = 0; i < c.D(); i++) x[matrices + h * c.D() * c.D() + i * c.D() + i] = 1;
     }
 
-    /** Goes so many Adam steps; the loss before each. */
-    double[] train(int steps, double rate) {
+    /** Goes so many Adam steps; the loss before each.  @param pause runs before each and may throw */
+    double[] train(int steps, double rate, Runnable pause) {
         double[] m = new double[x.length], s = new double[x.length], g = new double[x.length], losses = new double[steps];
         for (int t = 1; t <= steps; t++) {
+            pause.run();
             Arrays.fill(g, 0);
             losses[t - 1] = loss(g);
             for (int i = 0; i < x.length; i++) {

@@ -6,9 +6,11 @@ import dev.qat.ops.Backend;
 import dev.qat.ops.Grad;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.Tensor;
+import dev.qat.train.Tally;
+import java.lang.foreign.MemorySegment;
 
 /** The second moments Σ x xᵀ of a value, summed on the device by a function in its site that changes nothing. */
-final class Moments implements AutoCloseable {
+final class Moments implements Tally, AutoCloseable {
     private final Site site;
     private final Memory memory;
     private final Tensor gram;   // (I, I)
@@ -29,6 +31,21 @@ final class Moments implements AutoCloseable {
             t.backend().linearBack(Grad.NONE, new Grad(gram, true), Grad.NONE, in, in, gram);
             return x;
         });
+    }
+
+    @Override
+    public long bytes() {
+        return gram.bytes();
+    }
+
+    @Override
+    public MemorySegment sums() {
+        return MemorySegment.ofArray(memory.floats(gram));
+    }
+
+    @Override
+    public void restore(MemorySegment sums) {
+        memory.write(gram, sums);
     }
 
     /** (I, I) */

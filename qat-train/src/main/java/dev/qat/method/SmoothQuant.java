@@ -6,7 +6,11 @@ import dev.qat.train.Chain;
 import dev.qat.train.Part;
 import dev.qat.train.Run;
 import dev.qat.train.Stage;
+import dev.qat.train.Watch;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.List;
+import java.util.stream.IntStream;
 
 /**
  * SmoothQuant (arXiv 2211.10438): the input channels of q, k, v and of gate, up are divided by s, in the norms' gains, and the
@@ -28,8 +32,12 @@ public record SmoothQuant(double alpha, int batch, Part windows) implements Stag
     @Override
     public void run(Run run) {
         run.reset();
-        try (Chain chain = Chain.open(run, "smoothquant", run.windows(windows), batch)) {
-            for (Block b : run.student().blocks()) block(run, chain, b);
+        List<Block> blocks = run.student().blocks();
+        try (Chain chain = Chain.open(run, "smoothquant", run.windows(windows), batch); Watch.Job job = run.watch().job("smoothquant", blocks.size())) {
+            for (Block b : blocks) {
+                block(run, chain, b);
+                job.step(b.index + 1, "block %d".formatted(b.index));
+            }
             chain.free();
         }
         run.student().keep();
@@ -38,12 +46,12 @@ public record SmoothQuant(double alpha, int batch, Part windows) implements Stag
     private void block(Run run, Chain chain, Block b) {
         List<ScalePair> pairs = ScalePair.of(b, run.student().config, false);
         List<Magnitudes> seen = pairs.stream().map(p -> new Magnitudes(run.backend().memory(), p.readers().getFirst(), chain.x.rows())).toList();
-        chain.advance(b, () -> seen.forEach(Magnitudes::take));
+        chain.advance(b, seen);
         Merge merge = new Merge(run.backend().memory());
-        for (int i = 0; i < pairs.size(); i++) {
-            if (!run.planned()) pairs.get(i).merge(merge, scales(seen.get(i).largest(), pairs.get(i).largest(merge), alpha));
-            seen.get(i).close();
-        }
+        List<MemorySegment> found = run.once("smoothquant", b.index, 8L * pairs.stream().mapToInt(ScalePair::scales).sum(), () -> IntStream.range(0, run.planned() ? 0 : pairs.size())
+                .mapToObj(i -> MemorySegment.ofArray(scales(seen.get(i).largest(), pairs.get(i).largest(merge), alpha))).toList());
+        for (int i = 0; i < found.size(); i++) pairs.get(i).merge(merge, found.get(i).toArray(ValueLayout.JAVA_DOUBLE_UNALIGNED));
+        seen.forEach(Magnitudes::close);
         merge.store();
     }
 

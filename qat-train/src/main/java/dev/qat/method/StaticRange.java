@@ -13,20 +13,47 @@ final class StaticRange {
 
     /** The step for x[from .. from + count). */
     static float step(float[] x, int from, int count, int bits, double p) {
-        int top = (1 << bits - 1) - 1;
-        return (float) Math.max(threshold(x, from, count, bits, p) / top, LEAST);
+        return step(threshold(x, from, count, bits, p), bits);
+    }
+
+    /** The step for all of x, on all cores.  @param pause runs every few seconds at the latest, and may throw */
+    static float step(float[] x, int bits, double p, Runnable pause) {
+        double most = most(x, 0, x.length);
+        double[] errors = new double[POINTS];
+        Pieces.parallel(POINTS, operations(x.length) / POINTS, pause, k -> errors[k] = error(x, 0, x.length, bits, p, most * (k + 1) / POINTS));
+        return step(best(most, errors), bits);
+    }
+
+    private static float step(double threshold, int bits) {
+        return (float) Math.max(threshold / ((1 << bits - 1) - 1), LEAST);
     }
 
     /** c */
     static double threshold(float[] x, int from, int count, int bits, double p) {
-        double most = 0, best = 0, least = Double.POSITIVE_INFINITY;
+        double most = most(x, from, count);
+        double[] errors = new double[POINTS];
+        for (int k = 0; k < POINTS; k++) errors[k] = error(x, from, count, bits, p, most * (k + 1) / POINTS);
+        return best(most, errors);
+    }
+
+    /** What the search for the step of so many numbers takes, about. */
+    static long operations(long count) {
+        return 8 * POINTS * count;
+    }
+
+    private static double most(float[] x, int from, int count) {
+        double most = 0;
         for (int i = from; i < from + count; i++) most = Math.max(most, Math.abs(x[i]));
-        for (int k = 1; k <= POINTS; k++) {
-            double c = most * k / POINTS, error = error(x, from, count, bits, p, c);
-            if (error < least) {
-                least = error;
-                best = c;
-            }
+        return most;
+    }
+
+    /** The c with the least error, the smallest of them; 0 where no error is a number. */
+    private static double best(double most, double[] errors) {
+        double best = 0, least = Double.POSITIVE_INFINITY;
+        for (int k = 0; k < POINTS; k++) {
+            if (!(errors[k] < least)) continue;
+            least = errors[k];
+            best = most * (k + 1) / POINTS;
         }
         return best;
     }

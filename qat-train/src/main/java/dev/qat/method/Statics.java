@@ -14,11 +14,14 @@ import dev.qat.train.AdamW;
 import dev.qat.train.Chain;
 import dev.qat.train.Part;
 import dev.qat.train.Run;
+import dev.qat.train.Tally;
+import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.function.BiConsumer;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 
 /**
  * Static quantizers of a whole model: one symmetric step per row of every weight, and one for all of a linear's input, of the keys
@@ -26,9 +29,9 @@ import java.util.stream.IntStream;
  */
 final class Statics {
     /** A static quantizer and its step; a linear's weight and its steps, one per row. */
-    private record Ranged(StaticSite site, Param step) {}
+    private record Ranged(int block, StaticSite site, Param step) {}
 
-    private record Weighted(Linear linear, Param step) {}
+    private record Weighted(int block, Linear linear, Param step) {}
 
     private final Run run;
     private final Widths bits;
@@ -46,8 +49,8 @@ final class Statics {
             weighted.clear();
             for (Block b : run.student().blocks()) {
                 String at = "block " + b.index + " ";
-                for (StaticSite s : sites(b)) ranged.add(new Ranged(s, slab.param(at + s.name() + " step", Kind.SCALE, 1)));
-                for (Linear l : b.linears()) weighted.add(new Weighted(l, slab.param(l.name + ".step", Kind.SCALE, l.outputs())));
+                for (StaticSite s : sites(b)) ranged.add(new Ranged(b.index, s, slab.param(at + s.name() + " step", Kind.SCALE, 1)));
+                for (Linear l : b.linears()) weighted.add(new Weighted(b.index, l, slab.param(l.name + ".step", Kind.SCALE, l.outputs())));
             }
             return slab;
         });
@@ -71,35 +74,44 @@ final class Statics {
 
     /** Sets every range: of the weights as they are, and of what the model sends past the sites for the first windows. */
     void calibrate(int batch, Part windows) {
-        Memory memory = run.backend().memory();
-        for (Weighted w : weighted) if (!run.planned()) memory.set(w.step.value(), rows(memory, w.linear));
         Windows all = run.windows(windows);
         Windows few = new Windows(all.ids(), Arrays.copyOf(all.starts(), Math.min(batch, all.count())), all.length());
         try (Chain chain = Chain.open(run, "ranges", few, few.count())) {
-            List<Tensor> seen = new ArrayList<>();
-            for (Ranged r : ranged) {
-                Tensor copy = memory.tensor("values seen", chain.x.rows(), r.site.channels());
-                seen.add(copy);
-                r.site.sites().getFirst().add((t, x) -> {
-                    t.backend().copy(copy, x);
-                    return x;
-                });
-            }
-            for (Block b : run.student().blocks()) chain.advance(b);
-            IntStream.range(0, ranged.size()).filter(_ -> !run.planned()).parallel().forEach(i -> {
-                float[] x = memory.floats(seen.get(i));
-                memory.set(ranged.get(i).step.value(), StaticRange.step(x, 0, x.length, ranged.get(i).site.bits(), p));
-            });
-            seen.forEach(t -> memory.free(t.address));
+            for (Block b : run.student().blocks()) calibrate(chain, b);
             chain.free();
         }
         run.reset();
     }
 
-    private float[] rows(Memory memory, Linear l) {
-        float[] w = memory.floats(l.weight.value()), step = new float[Math.toIntExact(l.outputs())];
-        int I = Math.toIntExact(l.inputs());
-        IntStream.range(0, step.length).parallel().forEach(o -> step[o] = StaticRange.step(w, o * I, I, bits.weights(), p));
+    private void calibrate(Chain chain, Block b) {
+        Memory memory = run.backend().memory();
+        List<Ranged> sites = ranged.stream().filter(r -> r.block == b.index).toList();
+        List<Weighted> weights = weighted.stream().filter(w -> w.block == b.index).toList();
+        List<Tensor> seen = new ArrayList<>();
+        for (Ranged r : sites) {
+            Tensor copy = memory.tensor("values seen", chain.x.rows(), r.site.channels());
+            seen.add(copy);
+            r.site.sites().getFirst().add((t, x) -> {
+                t.backend().copy(copy, x);
+                return x;
+            });
+        }
+        chain.advance(b, seen.stream().map(t -> Tally.in(memory, t)).toList());
+        List<Param> steps = Stream.concat(sites.stream().map(Ranged::step), weights.stream().map(Weighted::step)).toList();
+        List<MemorySegment> found = run.once("ranges", b.index, steps.stream().mapToLong(s -> s.value().bytes()).sum(), () -> run.planned() ? List.of() : Stream.concat(
+                IntStream.range(0, sites.size()).mapToObj(i -> range(sites.get(i), memory.floats(seen.get(i)))), weights.stream().map(w -> rows(memory, w))).map(MemorySegment::ofArray).toList());
+        for (int i = 0; i < found.size(); i++) memory.write(steps.get(i).value(), found.get(i));
+        seen.forEach(t -> memory.free(t.address));
+    }
+
+    private float[] range(Ranged r, float[] x) {
+        return new float[] {StaticRange.step(x, r.site.bits(), p, () -> run.pause("ranges", r.block))};
+    }
+
+    private float[] rows(Memory memory, Weighted of) {
+        float[] w = memory.floats(of.linear.weight.value()), step = new float[Math.toIntExact(of.linear.outputs())];
+        int I = Math.toIntExact(of.linear.inputs());
+        Pieces.parallel(step.length, StaticRange.operations(I), () -> run.pause("ranges", of.block), o -> step[o] = StaticRange.step(w, o * I, I, bits.weights(), p));
         return step;
     }
 

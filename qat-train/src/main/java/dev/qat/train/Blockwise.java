@@ -40,8 +40,8 @@ public final class Blockwise {
         this.method = method;
         this.leave = leave;
         this.memory = run.backend().memory();
-        full = Chain.blank(run, stage, run.windows(c.windows), c.batch);
-        quantized = full.twin();
+        full = Chain.blank(run, stage, "full", run.windows(c.windows), c.batch);
+        quantized = full.twin("quantized");
         target = memory.tensor("block target", full.x.dims());
         loss = memory.tensor("loss", 1);
         total = c.steps > 0 ? c.steps : (long) c.epochs * full.batches;
@@ -65,11 +65,7 @@ public final class Blockwise {
     private static void train(Run run, String stage, Config c, Method method, Runnable leave) {
         Blockwise b = new Blockwise(run, stage, c, method, leave);
         try (b.full; b.quantized; Watch.Job job = run.watch().job(stage, run.student().blocks().size() * b.total)) {
-            // an earlier process may have carried the chains further than the embedding
-            if (!run.journal().past() && !run.journal().here()) {
-                b.full.embed();
-                b.quantized.copy(b.full);
-            }
+            b.full.embed();
             try {
                 for (Block block : run.student().blocks()) b.train(block, stage, job);
             } finally {
@@ -78,18 +74,6 @@ public final class Blockwise {
             for (Tensor t : List.of(b.target, b.loss)) b.memory.free(t.address);
             b.full.free();
         }
-    }
-
-    /** Brings the chains to where the block trains: its input quantized, its output in full precision. */
-    private void approach(Block block) {
-        Journal journal = run.journal();
-        if (run.plan() == null && journal.here()) {
-            journal.restore("full", full.states());
-            journal.restore("quantized", quantized.states());
-        } else {
-            full.advance(block);
-        }
-        if (run.plan() == null) journal.hold(Map.of("full", full.states(), "quantized", quantized.states()));
     }
 
     /** Loads the batch of a step, and starts the next one's on its way. */
@@ -118,10 +102,9 @@ public final class Blockwise {
     private void train(Block block, String stage, Watch.Job job) {
         boolean past = run.journal().past(); // trained by an earlier process: only what it leaves is wanted
         run.student().bring(block, DType.F32);
-        if (!past) {
-            approach(block);
-            ahead(block.index + 1);
-        }
+        full.advance(block); // now the block trains from the quantized chain to this one
+        if (run.plan() == null && !past) run.journal().hold(full.states());
+        if (!past) ahead(block.index + 1);
         try (AdamW adam = new AdamW(run.backend(), method.prepare(block), c.adam);
              Step step = new Step(run.backend(), "step of " + stage, true, t -> {
                  Ops.mse(t, loss, block.forward(t, quantized.x, quantized.at), target);
@@ -134,10 +117,8 @@ public final class Blockwise {
             if (run.plan() == null && !past) run.watch().say("block %d: mse %.4g -> %.4g".formatted(block.index, trainer.first(), trainer.last()));
         }
         method.finish(block);
-        if (!past) {
-            run.journal().release();
-            quantized.advance(block);
-        }
+        run.journal().release();
+        if (block.index + 1 < run.student().blocks().size()) quantized.advance(block);
         leave.run();
     }
 }

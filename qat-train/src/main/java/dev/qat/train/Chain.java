@@ -9,18 +9,25 @@ import dev.qat.tensor.Memory;
 import dev.qat.tensor.Shuttle;
 import dev.qat.tensor.Tensor;
 import java.lang.foreign.MemorySegment;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 
 /**
  * The hidden states at the entrance of a block, of every window in use, kept on the host (pinned, where there is a device) while
  * they are carried from block to block. On the device lies one batch of them, {@link #x}; the next is on its way while that one
  * is computed with, in the type products read.
+ *
+ * <p>A run that ends in a pass goes on at the same batch ({@link Journal}); what lies behind is not passed again.
  */
 public final class Chain implements AutoCloseable {
     /** What a pass has on its way at most: two batches to the device, two from it. As many do for two chains that are read together. */
     private static final int BERTHS = 4;
 
     private final Run run;
+    private final String stage, name;
+    /** This chain and its twin, by their names. */
+    private final Map<String, Chain> all;
     private final Memory memory;
     private final Windows windows;
     private final int batch;
@@ -35,8 +42,12 @@ public final class Chain implements AutoCloseable {
     public final Positions at;
     public final int batches;
 
-    private Chain(Run run, String name, Windows windows, int batch, Tensor x, DType type, Shuttle shuttle, Positions at) {
+    private Chain(Run run, String stage, String name, String owner, Map<String, Chain> all, Windows windows, int batch, Tensor x, DType type, Shuttle shuttle, Positions at) {
         this.run = run;
+        this.stage = stage;
+        this.name = name;
+        this.all = all;
+        all.put(name, this);
         this.memory = run.backend().memory();
         this.windows = windows;
         this.batch = batch;
@@ -46,51 +57,49 @@ public final class Chain implements AutoCloseable {
         this.at = at;
         this.batches = windows.count() / batch;
         bytes = x.size() * type.bytes;
-        address = memory.allocateOnHost(name, batches * bytes);
+        address = memory.allocateOnHost(owner, batches * bytes);
         states = run.plan() != null ? MemorySegment.NULL : MemorySegment.ofAddress(address).reinterpret(batches * bytes);
     }
 
     /** The embeddings of all windows, {@code batch} at a time. */
     public static Chain open(Run run, String stage, Windows windows, int batch) {
-        Chain c = blank(run, stage, windows, batch);
+        Chain c = blank(run, stage, "calibration", windows, batch);
         c.embed();
         return c;
     }
 
-    /** A chain whose states are not yet known. */
-    static Chain blank(Run run, String stage, Windows windows, int batch) {
+    /** A chain whose states are not yet known.  @param name of its own in checkpoints */
+    static Chain blank(Run run, String stage, String name, Windows windows, int batch) {
         if (windows.count() < batch) {
             throw Fail.usage("%s: batch = %d, but there are only %d training windows. Lower batch or give more text.", stage, batch, windows.count());
         }
         Memory m = run.backend().memory();
         DType type = run.backend().operand();
         Tensor x = m.tensor("block input", (long) batch * windows.length(), run.student().config.C());
-        return new Chain(run, "activation chain", windows, batch, x, type, m.shuttle("states on their way", BERTHS, type, x.dims()),
+        return new Chain(run, stage, name, "activation chain", new LinkedHashMap<>(), windows, batch, x, type, m.shuttle("states on their way", BERTHS, type, x.dims()),
                 run.student().positions(batch, windows.length()));
     }
 
     /** A second chain over the same windows and the same batch of the device, not yet known. */
-    Chain twin() {
-        return new Chain(run, "second activation chain", windows, batch, x, type, shuttle, at);
+    Chain twin(String name) {
+        return new Chain(run, stage, name, "second activation chain", all, windows, batch, x, type, shuttle, at);
     }
 
-    /** Takes the states of another. */
-    void copy(Chain other) {
-        if (run.plan() == null) states.copyFrom(other.states);
-    }
-
-    /** (batches, B·T, C) */
-    MemorySegment states() {
-        return states;
+    /** The states of all chains, whole.   each (batches, B·T, C) */
+    Map<String, MemorySegment> states() {
+        shuttle.land();
+        Map<String, MemorySegment> bytes = new LinkedHashMap<>();
+        all.forEach((name, c) -> bytes.put(name, c.states));
+        return bytes;
     }
 
     private MemorySegment window(long batch) {
         return states.asSlice(batch * bytes, bytes);
     }
 
-    /** Starts at the embedding. */
+    /** Starts this chain and its twin at the embedding, unless an earlier process has carried them on. */
     void embed() {
-        if (run.plan() != null) return;
+        if (run.plan() != null || run.journal().past() || run.journal().here()) return;
         int[] in = new int[batch * windows.length()], out = new int[in.length], rows = new int[batch];
         Tensor ids = memory.tensor("ids", DType.I32, in.length);
         for (int i = 0; i < batches; i++) {
@@ -102,6 +111,7 @@ public final class Chain implements AutoCloseable {
         }
         shuttle.land();
         memory.free(ids.address);
+        all.values().stream().filter(c -> c != this).forEach(c -> c.states.copyFrom(states));
     }
 
     /** Writes batch i of the states to {@code to}. */
@@ -132,37 +142,44 @@ public final class Chain implements AutoCloseable {
 
     /** Carries the states from the block's entrance to its exit. */
     public void advance(Block block) {
-        pass(block, true, () -> {});
+        pass(block, true, List.of());
     }
 
-    /** The same; {@code each} runs after every batch. */
-    public void advance(Block block, Runnable each) {
-        pass(block, true, each);
+    /** The same, for those who look on from the block's sites. */
+    public void advance(Block block, List<? extends Tally> tallies) {
+        pass(block, true, tallies);
     }
 
-    /** Runs the block on all states and leaves them where they are: for those who look on from its sites. */
-    public void look(Block block) {
-        pass(block, false, () -> {});
+    /** Runs the block on all states and leaves them where they are. */
+    public void look(Block block, List<? extends Tally> tallies) {
+        pass(block, false, tallies);
     }
 
-    private void pass(Block block, boolean keep, Runnable each) {
+    private void pass(Block block, boolean keep, List<? extends Tally> tallies) {
         try (Step forward = new Step(run.backend(), "block forward", false, t -> {
             Tensor y = block.forward(t, x, at);
             if (keep) t.backend().copy(x, y);
         })) {
             if (run.plan() != null) {
                 run.plan().add("block forward", block.index, batches, x.rows(), forward.cost(), (keep ? 2 : 1) * bytes, 0);
+                run.plan().kept(0, tallies.stream().mapToLong(Tally::bytes).sum(), all.size() * batches * bytes);
                 return;
             }
-            for (int i = 0; i < batches; i++) {
-                load(i, x);
-                if (i + 1 < batches) ahead(i + 1);
-                forward.run();
-                if (keep) store(i);
-                each.run();
-            }
-            shuttle.land();
+            pass(forward, keep, new Pass(new Trainer.Name(stage + " (" + name + ")", block.index), batches, this::states, tallies));
         }
+    }
+
+    private void pass(Step forward, boolean keep, Pass pass) {
+        for (int i = run.journal().begin(pass); i < batches; i++) {
+            run.journal().between(pass, i);
+            load(i, x);
+            if (i + 1 < batches) ahead(i + 1);
+            forward.run();
+            if (keep) store(i);
+            pass.tallies().forEach(Tally::take);
+            run.journal().passed(pass, i + 1);
+        }
+        shuttle.land();
     }
 
     /** Bytes of a batch as it travels. */
@@ -178,6 +195,7 @@ public final class Chain implements AutoCloseable {
 
     @Override
     public void close() {
+        run.journal().left();
         memory.free(address);
     }
 }

@@ -12,8 +12,8 @@ import dev.qat.data.SafetensorsWriter.Slot;
 import dev.qat.data.Sha256;
 import dev.qat.tensor.Fail;
 import java.io.IOException;
-import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -70,6 +70,7 @@ final class Checkpoints {
     record Piece(Slot slot, MemorySegment bytes) {}
 
     static final int VERSION = 1;
+    private static final int READ = 4 << 20;
     private static final JsonMapper JSON = JsonMapper.builder().enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS).build();
 
     private final Path folder;
@@ -105,12 +106,19 @@ final class Checkpoints {
         created = true;
     }
 
+    /** Read, not mapped: a disk that fails under a mapping ends the process without a word. */
     private static Stored stored(Path file) {
-        try (Arena arena = Arena.ofShared(); FileChannel channel = FileChannel.open(file)) {
-            MemorySegment all = channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size(), arena);
-            return new Stored(file.getFileName().toString(), all.byteSize(), new Sha256().add(all).hex());
+        ByteBuffer some = ByteBuffer.allocateDirect(READ);
+        Sha256 sum = new Sha256();
+        long bytes = 0;
+        try (FileChannel channel = FileChannel.open(file)) {
+            while (channel.read(some.clear()) >= 0) {
+                sum.add(MemorySegment.ofBuffer(some.flip()));
+                bytes += some.limit();
+            }
+            return new Stored(file.getFileName().toString(), bytes, sum.hex());
         } catch (IOException e) {
-            throw Fail.io(e, "%s: cannot read: %s", file, e);
+            throw unreadable(file, e);
         }
     }
 
@@ -165,6 +173,10 @@ final class Checkpoints {
         }
     }
 
+    private static Fail unreadable(Path file, IOException e) {
+        return Fail.io(e, "%s: cannot read: %s. Nothing was changed: run again when it can be read, or begin anew with checkpoint.resume=never.", file, e);
+    }
+
     private static int number(Path manifest) {
         return Integer.parseInt(manifest.getFileName().toString().substring(0, 8));
     }
@@ -178,7 +190,7 @@ final class Checkpoints {
         } catch (JsonProcessingException e) {
             throw Fail.data("%s: no valid JSON: %s", file, e.getOriginalMessage().lines().findFirst().orElse(""));
         } catch (IOException e) {
-            throw Fail.io(e, "%s: cannot read: %s", file, e);
+            throw unreadable(file, e);
         }
     }
 
@@ -194,7 +206,7 @@ final class Checkpoints {
         return Optional.empty();
     }
 
-    /** The newest checkpoint whose files are all whole; damaged ones are told of and stepped over. Empty where there is none at all. */
+    /** The newest checkpoint whose files are all whole; damaged ones are told of and stepped over, one that cannot be read ends the run. Empty where there is none at all. */
     Optional<Manifest> latest(Consumer<String> told) {
         List<String> damages = new ArrayList<>();
         for (Path m : manifests()) {
@@ -204,6 +216,7 @@ final class Checkpoints {
                 if (!damages.isEmpty()) told.accept("going on from the checkpoint before it, " + m.getFileName());
                 return Optional.of(manifest);
             } catch (Fail e) {
+                if (e.code() == Fail.IO) throw e; // nobody knows whether it is damaged: no reason to lose what it holds
                 damages.add(e.getMessage());
                 told.accept("CHECKPOINT DAMAGED: " + e.getMessage());
                 setAside(m);

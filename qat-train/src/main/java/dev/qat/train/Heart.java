@@ -17,10 +17,52 @@ final class Heart implements AutoCloseable {
     }
 
     void beat(Trainer.Name name, long step, long steps, double loss, double rate, double secondsPerStep, double seconds) {
-        pulse = pulse.at(name, step, steps, loss, rate, secondsPerStep, seconds);
+        beat(pulse.at(name, step, steps, loss, rate, secondsPerStep, seconds));
+    }
+
+    /** Still at work, on what has no steps of its own. */
+    void beat() {
+        beat(pulse.again());
+    }
+
+    private void beat(Pulse now) {
+        pulse = now;
         if (System.nanoTime() - last < BETWEEN) return;
         last = System.nanoTime();
-        pulse.write(run);
+        now.write(run);
+    }
+
+    /** Whoever watches, and this heart beats at every step of every job, of sampling for example. */
+    Watch watched(Watch by) {
+        return new Watch() {
+            @Override
+            public Job job(String title, long steps) {
+                Job job = by.job(title, steps);
+                return new Job() {
+                    @Override
+                    public void step(long done, String details) {
+                        beat();
+                        job.step(done, details);
+                    }
+
+                    @Override
+                    public void close() {
+                        job.close();
+                    }
+                };
+            }
+
+            @Override
+            public boolean reads() {
+                return by.reads();
+            }
+
+            @Override
+            public void say(String line) {
+                beat();
+                by.say(line);
+            }
+        };
     }
 
     Pulse pulse() {

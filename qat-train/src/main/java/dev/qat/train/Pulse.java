@@ -45,6 +45,11 @@ public record Pulse(String state, String why, long process, String host, String 
         return new Pulse(RUNNING, "", process, host, name.stage(), name.block(), step, steps, loss, rate, secondsPerStep, seconds, started, now());
     }
 
+    /** The same a little later. */
+    Pulse again() {
+        return new Pulse(state, why, process, host, stage, block, step, steps, loss, rate, secondsPerStep, seconds, started, now());
+    }
+
     Pulse ended(String state, String why) {
         return new Pulse(state, why, process, host, stage, block, step, steps, loss, rate, secondsPerStep, seconds, started, now());
     }

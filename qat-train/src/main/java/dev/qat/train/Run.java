@@ -141,6 +141,11 @@ public final class Run {
         return work.get();
     }
 
+    /** In the middle of work that can be done again: ends the run here if that was asked for. */
+    public void pause(String stage, int block) {
+        journal.pause("in block %d of %s".formatted(block, stage));
+    }
+
     /** Runs a stage of this run. One that does not stream finds every weight of the student in memory, an fp32 master. */
     void perform(Stage stage) {
         if (!stage.streams()) student.masters();

@@ -94,23 +94,26 @@ public final class Runner {
             if (recipe.observe().prometheus() > 0) heart.serve(recipe.observe().prometheus(), recipe.name());
             Model student = scratch ? fresh(source) : start.model(backend.memory(), backend.operand());
             Model teacher = scratch ? student : student.twin();
-            Texts texts = Texts.of(recipe, source, teacher, backend, watch, files.samples(fingerprint, stop));
+            Watch watched = heart.watched(watch);
+            Texts texts = Texts.of(recipe, source, teacher, backend, watched, files.samples(fingerprint, stop));
             fingerprint.put("data", Fingerprint.windows(texts.train().all(), texts.heldOut()));
             if (from != null) files.refuseOther(from, fingerprint);
             try (Metrics metrics = new Metrics(dir.resolve("metrics.jsonl"), from == null ? 0 : from.metrics());
-                 Journal journal = new Journal(recipe.checkpoint(), files.checkpoints(), stop, watch, metrics, fingerprint, environment(), from, heart, begun);
-                 Board board = recipe.observe().tensorboard() ? new Board(dir, dir.resolve("metrics.jsonl"), journal.rows()) : null;
-                 Mlflow mlflow = recipe.observe().mlflow().isEmpty() ? null : new Mlflow(recipe.observe().mlflow(), dir, recipe.name(), watch, stop, BETWEEN)) {
-                if (board != null) metrics.show(board);
-                if (mlflow != null) metrics.show(mlflow);
-                Run run = new Run(recipe, backend, student, teacher, texts.train(), watch, metrics, journal, watch.reads() ? Peak.measure(backend) : Double.NaN);
+                 Ledger ledger = new Ledger(files.checkpoints(), metrics, new Ledger.Identity(fingerprint, environment()), from, begun);
+                 Board board = recipe.observe().tensorboard() ? new Board(dir) : null;
+                 Mlflow mlflow = recipe.observe().mlflow().isEmpty() ? null : new Mlflow(recipe.observe().mlflow(), dir, recipe.name(), Fingerprint.key(fingerprint), watch, stop, BETWEEN)) {
+                if (board != null) metrics.show(board, ledger.rows());
+                if (mlflow != null) metrics.show(mlflow, ledger.rows());
+                Journal journal = new Journal(recipe.checkpoint(), ledger, stop, watched, from, heart);
+                Run run = new Run(recipe, backend, student, teacher, texts.train(), watched, metrics, journal, watch.reads() ? Peak.measure(backend) : Double.NaN);
                 start.codes(run);
                 stages(run, texts.heldOut(), board);
+                journal.pause("before the model is written");
                 run.bake();
                 new HfOut(source, recipe.save().dtype(), versions).write(dir.resolve("model"), student, run.packed());
                 Optional<Deployment> deployed = deploy(dir, texts.heldOut());
-                Result result = new Result(journal.rows(), texts.description(), journal.seconds(), dir, deployed, false);
-                journal.finish();
+                Result result = new Result(ledger.rows(), texts.description(), ledger.seconds(), dir, deployed, false);
+                ledger.finish();
                 if (mlflow != null) mlflow.finished();
                 if (!journal.cost().isEmpty()) watch.say(journal.cost());
                 files.write(result, fingerprint, environment(), backend.name(), texts);
@@ -144,7 +147,7 @@ public final class Runner {
         int row = 0;
         if (run.student() != run.source()) judge(run, judge, "fp", row++, board);
         for (Stage stage : recipe.stages()) {
-            run.journal().stageBegins();
+            run.journal().ledger().stageBegins();
             run.perform(stage);
             String variant = stage.variant().isEmpty() ? "" : " (" + stage.variant() + ")";
             if (stage.judged()) judge(run, judge, Methods.nameOf(stage) + variant, row++, board);
@@ -153,11 +156,11 @@ public final class Runner {
 
     /** Judges what stands now, unless an earlier process did. */
     private void judge(Run run, Judge judge, String name, int row, Board board) {
-        Journal journal = run.journal();
+        Ledger ledger = run.journal().ledger();
         Map<String, Double> notes = run.takeNotes();
         if (board != null) board.codes(name, run.packed().values(), backend.memory());
-        if (row < journal.rows().size()) return;
-        double seconds = name.equals("fp") ? 0 : journal.stageSeconds();
+        if (row < ledger.rows().size()) return;
+        double seconds = name.equals("fp") ? 0 : ledger.stageSeconds();
         Judge.Quality q = judge.judge(name.equals("fp"));
         if (!Double.isFinite(q.perplexity()) || !Double.isFinite(q.kl())) {
             throw Fail.numeric("%s: perplexity = %s, KL = %s on held-out text. %s", name, q.perplexity(), q.kl(), name.equals("fp")
@@ -166,7 +169,7 @@ public final class Runner {
         }
         double bits = run.packed().values().stream().mapToDouble(Target.of(recipe.target())::bitsPerWeight).average().orElse(32);
         Row judged = new Row(name, q.perplexity(), q.kl(), q.top1(), bits, seconds, notes);
-        journal.judged(judged);
+        ledger.judged(judged);
         run.metrics().judged(judged);
         watch.say("%-14s perplexity %.4g   KL %.4f   top-1 %.1f%%   %.1f s".formatted(name, q.perplexity(), q.kl(), 100 * q.top1(), seconds));
     }

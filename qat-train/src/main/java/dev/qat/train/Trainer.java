@@ -12,7 +12,12 @@ import java.util.function.LongConsumer;
 /** The loop both drivers share: feed, rate, step, look at the loss, say how it goes. */
 final class Trainer {
     /** What a loop is called in progress lines and metrics; block −1 for none. */
-    record Name(String stage, int block) {}
+    record Name(String stage, int block) {
+        @Override
+        public String toString() {
+            return block < 0 ? stage : stage + ", block " + block;
+        }
+    }
 
     private final Run run;
     private final Name name;

@@ -35,7 +35,7 @@ final class KillEveryDriverTest {
     private static final Path MODEL = Path.of(System.getProperty("qat.root", ".")).toAbsolutePath().normalize().resolve("examples/models/shakespeare-3m");
     private static final ObjectMapper JSON = new ObjectMapper();
     private static final Map<String, String> STAGES = new TreeMap<>(Map.of(
-            "calibrate", "{method: gptq, bits: 3, group: 12}, {method: awq, bits: 3, group: 12}, {method: gptq, bits: 4, group: 12, order: true}, {method: awq, bits: 4, group: 12}",
+            "calibrate", "{method: smoothquant}, {method: gptq, bits: 3, group: 12}, {method: kv-balance, batch: 2}, {method: awq, bits: 3, group: 12}, {method: gptq, bits: 4, group: 12, order: true}, {method: static, batch: 8}",
             "block-wise", "{method: rtn, bits: 3, group: 12}, {method: block-ap, bits: 3, group: 12, epochs: 6, batch: 4, shuffle: true}",
             "end-to-end", "{method: rtn, bits: 3, group: 12}, {method: e2e-qp, epochs: 16, batch: 4, shuffle: true, loss: distill}"));
 

@@ -17,7 +17,7 @@ final class AwqTest {
     private static AwqSearch search() {
         double[] h = new double[9];
         for (int t = 0; t < 3; t++) for (int i = 0; i < 3; i++) for (int j = 0; j < 3; j++) h[i * 3 + j] += X[t * 3 + i] * X[t * 3 + j];
-        return new AwqSearch(h, 3, 3, 3);
+        return new AwqSearch(h, 3, 3, 3, () -> {});
     }
 
     @Test

@@ -21,13 +21,13 @@ final class GptqTest {
 
     @Test
     void theFactorOfTheInverse() {
-        double[] u = Triangle.inverseFactor(H.clone(), 3);
+        double[] u = Triangle.inverseFactor(H.clone(), 3, () -> {});
         assertArrayEquals(new double[] {0.408248, -0.408248, 0, 0, 0.447214, -0.223607, 0, 0, 0.5}, u, 1e-6);
     }
 
     @Test
     void aMatrixThatIsNotPositiveDefiniteHasNone() {
-        assertNull(Triangle.inverseFactor(new double[] {1, 2, 2, 1}, 2));
+        assertNull(Triangle.inverseFactor(new double[] {1, 2, 2, 1}, 2, () -> {}));
     }
 
     /** U Uᵀ-solves what it should on sizes where rows and columns are shared out: Uᵀ U A = 1. */
@@ -39,7 +39,7 @@ final class GptqTest {
             for (int k = 0; k < 12; k++) a[i * n + j] += Philox.normal(3, i, k, 0) * Philox.normal(3, j, k, 0);
             if (i == j) a[i * n + j] += 1;
         }
-        double[] u = Triangle.inverseFactor(a.clone(), n);
+        double[] u = Triangle.inverseFactor(a.clone(), n, () -> {});
         for (int i = 0; i < n; i += 17) {
             for (int j = 0; j < n; j++) {
                 double sum = 0;
@@ -55,12 +55,12 @@ final class GptqTest {
 
     @Test
     void workedExample() {
-        Solved got = new GptqSolver("w", H.clone(), 3, options(0)).solve(W.clone());
+        Solved got = new GptqSolver("w", H.clone(), 3, options(0), () -> {}).solve(W.clone());
         assertArrayEquals(new float[] {0.4166667f, 0.3666667f}, got.step(), 1e-6f);
         assertArrayEquals(new float[] {1, 1}, got.zero());
         assertArrayEquals(new float[] {0.8333333f, -0.4166667f, 0.4166667f, -0.3666667f, 0.3666667f, 0.3666667f}, got.values(), 1e-6f);
         assertEquals(0.2166667, error(got.values(), W, H, 3) / 2, 1e-6);
-        Solved damped = new GptqSolver("w", H.clone(), 3, options(0.01)).solve(W.clone());
+        Solved damped = new GptqSolver("w", H.clone(), 3, options(0.01), () -> {}).solve(W.clone());
         assertArrayEquals(got.values(), damped.values(), "with a little damping the same codes");
     }
 
@@ -83,7 +83,7 @@ final class GptqTest {
         }
         double rtn = error(nearest(w, I, 3, 16), w, h, I);
         for (boolean order : new boolean[] {false, true}) {
-            Solved got = new GptqSolver("w", h.clone(), I, new GptqSolver.Options(3, 16, 0.01, order, false)).solve(w.clone());
+            Solved got = new GptqSolver("w", h.clone(), I, new GptqSolver.Options(3, 16, 0.01, order, false), () -> {}).solve(w.clone());
             assertTrue(error(got.values(), w, h, I) < 0.7 * rtn, "act-order " + order + ": " + error(got.values(), w, h, I) + " against " + rtn);
             for (int i = 5; i < got.values().length; i += I) assertEquals(0, got.values()[i], "a column that no input reaches");
             for (int i = 0; i < got.values().length; i++) {
@@ -98,7 +98,7 @@ final class GptqTest {
     void inputsThatAreNoNumbersAreSaid() {
         double[] h = H.clone();
         h[4] = Double.NaN;
-        Fail f = assertThrows(Fail.class, () -> new GptqSolver("model.layers.0.mlp.down_proj", h, 3, options(0.01)));
+        Fail f = assertThrows(Fail.class, () -> new GptqSolver("model.layers.0.mlp.down_proj", h, 3, options(0.01), () -> {}));
         assertEquals(Fail.NUMERIC, f.code());
         assertTrue(f.getMessage().contains("model.layers.0.mlp.down_proj"), f.getMessage());
     }

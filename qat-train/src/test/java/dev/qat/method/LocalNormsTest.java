@@ -58,7 +58,7 @@ final class LocalNormsTest {
         double[] g = new double[norms.parameters().length];
         assertEquals(7.184370, norms.loss(g), 1e-6);
         assertArrayEquals(new double[] {2.855679, -4.286278}, Arrays.copyOfRange(g, g.length - 2, g.length), 1e-6);
-        norms.train(500, 0.01);
+        norms.train(500, 0.01, () -> {});
         assertEquals(3.88124, norms.loss(g), 5e-3);
     }
 
@@ -80,7 +80,7 @@ final class LocalNormsTest {
             for (Block b : m.blocks()) {
                 Merge weights = new Merge(be.memory());
                 LocalNorms norms = new LocalNorms(m.config, weights, b, 4);
-                double[] losses = norms.train(100, 0.01);
+                double[] losses = norms.train(100, 0.01, () -> {});
                 assertTrue(losses[99] < losses[0], losses[0] + " to " + losses[99]);
                 norms.merge(weights, b);
                 weights.store();
