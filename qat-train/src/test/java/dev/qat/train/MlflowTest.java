@@ -39,7 +39,8 @@ final class MlflowTest {
     Path temp;
     private HttpServer server;
     private volatile int broken;
-    private int created, batches, refused;
+    private int created, batches;
+    private volatile int refused;
     private final List<String> states = new ArrayList<>(), said = new ArrayList<>();
     private final Map<String, List<Double>> metrics = new TreeMap<>();
     private final Map<String, List<Long>> steps = new TreeMap<>();
@@ -192,6 +193,7 @@ final class MlflowTest {
                 sent.add(i * 0.5);
                 if (i % 100 == 0) Thread.sleep(10);
             }
+            while (refused < 3) Thread.sleep(5); // the server is back before the last words
             m.finished();
         }
         assertEquals(sent, metrics.get("e2e-qp/train/loss"));
