@@ -79,14 +79,20 @@ final class Journal {
         return ledger.done() == finished.size() && place != null;
     }
 
+    /** The same for a loop that is about to begin, where the run may end as anywhere. */
+    private boolean behind() {
+        if (past()) pause("on the way to where the run was");
+        return past();
+    }
+
     // ---- a pass of hidden states ---------------------------------------------------------------------------------------
 
     /** The batch a pass goes on at, states and sums as they were then; its end where it lies behind what an earlier process did. */
     int begin(Pass p) {
-        if (past()) return p.batches();
+        if (behind()) return p.batches();
         if (!here()) return 0;
         if (!place.stage().equals(p.name().stage()) || place.block() != p.name().block()) return p.batches();
-        Fail.unless(place.steps() == p.batches(), "the checkpoint holds %d batches of %s where the run has %d", place.steps(), p, p.batches());
+        Fail.unless(place.steps() == p.batches(), "the checkpoint holds %d batches of %s where the run has %d", place.steps(), p.name(), p.batches());
         p.states().get().forEach(this::restore);
         try (Safetensors file = ledger.open(place.file())) {
             p.restoreSums(file);
@@ -156,7 +162,7 @@ final class Journal {
 
     /** Puts a loop where it was, and says where that is. */
     Mark begin(Trainer.Name name, Memory memory, AdamW adam, long total) {
-        if (past()) {
+        if (behind()) {
             Unit u = finished.get(ledger.done());
             fits(name, total, u.stage(), u.block(), u.steps());
             try (Safetensors file = ledger.open(u.file())) {
@@ -241,7 +247,7 @@ final class Journal {
      * made now and kept as a loop's values are.
      */
     List<MemorySegment> once(Trainer.Name name, Supplier<List<MemorySegment>> work) {
-        if (past()) {
+        if (behind()) {
             Unit u = finished.get(ledger.done());
             fits(name, 0, u.stage(), u.block(), u.steps());
             ledger.done(name, Mark.NOTHING, Scribe.ready(u.file()));
@@ -250,7 +256,7 @@ final class Journal {
             }
         }
         List<MemorySegment> found = work.get();
-        Fail.unless(!here(), "the checkpoint was taken in %s, block %d, which this run did not come to before the end of %s", here() ? place.stage() : "", here() ? place.block() : 0, name);
+        if (here()) throw Fail.internal("the checkpoint was taken in %s, block %d, to which this run did not come before the end of %s", place.stage(), place.block(), name);
         List<Piece> pieces = IntStream.range(0, found.size()).mapToObj(i -> Ledger.whole("" + i, MemorySegment.ofArray(found.get(i).toArray(ValueLayout.JAVA_BYTE)))).toList();
         ledger.done(name, Mark.NOTHING, config.keep() == 0 ? Scribe.ready(null) : ledger.writeUnit(pieces, () -> {}));
         boolean alone = carried == null; // else the next pass is where the run may end, with the chain it goes on from
