@@ -6,6 +6,7 @@ import dev.qat.ops.Divergence;
 import dev.qat.ops.Grad;
 import dev.qat.ops.Grid;
 import dev.qat.ops.Heads;
+import dev.qat.ops.Mix;
 import dev.qat.ops.Philox;
 import dev.qat.ops.RowGrid;
 import dev.qat.ops.Sampling;
@@ -159,6 +160,16 @@ public final class CpuBackend implements Backend {
     }
 
     @Override
+    public void rmsScale(Tensor y, Tensor u, Tensor x, Tensor plus, float eps, int power) {
+        layers.rmsScale(y, u, x, plus, eps, power);
+    }
+
+    @Override
+    public void rmsScaleBack(Grad du, Grad dx, Tensor dy, Tensor u, Tensor x, float eps, int power) {
+        layers.rmsScaleBack(du, dx, dy, u, x, eps, power);
+    }
+
+    @Override
     public void rope(Tensor y, Tensor x, Tensor table, Tensor positions) {
         layers.rope(y, x, table, positions);
     }
@@ -307,6 +318,16 @@ public final class CpuBackend implements Backend {
     @Override
     public void hadamardBack(Grad dx, Tensor dy, int size) {
         transforms.hadamardBack(dx, dy, size);
+    }
+
+    @Override
+    public void mixHeads(Tensor y, Tensor x, Tensor m, Mix how) {
+        transforms.mixHeads(new Grad(y, false), x, m, how);
+    }
+
+    @Override
+    public void mixHeadsBack(Grad dx, Grad dm, Tensor dy, Tensor x, Tensor m, Mix how) {
+        transforms.mixHeadsBack(dx, dm, dy, x, m, how);
     }
 
     @Override

@@ -87,6 +87,34 @@ final class Layers {
         if (dgain.wanted()) Moves.sumRows(dgain.to().address, dgain.add(), sums, team.count(), c, 0, c);
     }
 
+    void rmsScale(Tensor y, Tensor u, Tensor x, Tensor plus, float eps, int power) {
+        long U = u.cols(), c = x.cols();
+        team.each(u.rows(), 1, (t, from, to) -> {
+            for (long n = from; n < to; n++) {
+                long at = 4 * n * U, row = x.address + 4 * n * c;
+                FloatVector f = of((float) Math.pow((double) dot(row, row, c) / c + eps, 0.5 * power));
+                for (long i = 0; i < U; i += L) {
+                    VectorMask<Float> k = tail(U - i);
+                    FloatVector v = load(u.address + at + 4 * i, k).mul(f);
+                    store(y.address + at + 4 * i, plus == null ? v : v.add(load(plus.address + at + 4 * i, k)), k);
+                }
+            }
+        });
+    }
+
+    void rmsScaleBack(Grad du, Grad dx, Tensor dy, Tensor u, Tensor x, float eps, int power) {
+        long U = u.cols(), c = x.cols();
+        team.each(u.rows(), 1, (t, from, to) -> {
+            for (long n = from; n < to; n++) {
+                long row = x.address + 4 * n * c;
+                double square = (double) dot(row, row, c) / c + eps, f = Math.pow(square, 0.5 * power);
+                float pull = (float) (power * f / square / c * dot(dy.address + 4 * n * U, u.address + 4 * n * U, U));
+                if (du.wanted()) for (long i = 0; i < U; i += L) set(du, n * U + i, load(dy.address + 4 * (n * U + i), tail(U - i)).mul((float) f), tail(U - i));
+                if (dx.wanted()) for (long i = 0; i < c; i += L) set(dx, n * c + i, load(row + 4 * i, tail(c - i)).mul(pull), tail(c - i));
+            }
+        });
+    }
+
     /** A zeroed row of c sums per thread. */
     private long partial(long c) {
         long floats = c * team.count();

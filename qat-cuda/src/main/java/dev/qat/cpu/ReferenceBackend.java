@@ -11,6 +11,7 @@ import dev.qat.ops.Divergence;
 import dev.qat.ops.Grad;
 import dev.qat.ops.Grid;
 import dev.qat.ops.Heads;
+import dev.qat.ops.Mix;
 import dev.qat.ops.RowGrid;
 import dev.qat.ops.Sampling;
 import dev.qat.ops.Snap;
@@ -150,6 +151,16 @@ public final class ReferenceBackend implements Backend {
     @Override
     public void rmsnormBack(Grad dx, Grad dgain, Tensor dy, Tensor x, Tensor gain, Tensor rstd) {
         ReferenceLayers.rmsnormBack(dx, dgain, dy, x, gain, rstd);
+    }
+
+    @Override
+    public void rmsScale(Tensor y, Tensor u, Tensor x, Tensor plus, float eps, int power) {
+        ReferenceLayers.rmsScale(y, u, x, plus, eps, power);
+    }
+
+    @Override
+    public void rmsScaleBack(Grad du, Grad dx, Tensor dy, Tensor u, Tensor x, float eps, int power) {
+        ReferenceLayers.rmsScaleBack(du, dx, dy, u, x, eps, power);
     }
 
     @Override
@@ -316,6 +327,16 @@ public final class ReferenceBackend implements Backend {
     @Override
     public void hadamardBack(Grad dx, Tensor dy, int size) {
         ReferenceTransforms.hadamardBack(dx, dy, size);
+    }
+
+    @Override
+    public void mixHeads(Tensor y, Tensor x, Tensor m, Mix how) {
+        ReferenceTransforms.mixHeads(new Grad(y, false), x, m, how);
+    }
+
+    @Override
+    public void mixHeadsBack(Grad dx, Grad dm, Tensor dy, Tensor x, Tensor m, Mix how) {
+        ReferenceTransforms.mixHeadsBack(dx, dm, dy, x, m, how);
     }
 
     // ---- ternary -----------------------------------------------------------------------------------------------------

@@ -74,6 +74,30 @@ final class ReferenceLayers {
         for (int c = 0; c < C; c++) give(dgain, c, gainSum[c]);
     }
 
+    static void rmsScale(Tensor y, Tensor u, Tensor x, Tensor plus, float eps, int power) {
+        long U = u.cols();
+        for (long n = 0; n < u.rows(); n++) {
+            double f = Math.pow(meanSquare(x, n) + eps, 0.5 * power);
+            for (long i = n * U; i < (n + 1) * U; i++) put(y, i, get(u, i) * f + (plus == null ? 0 : get(plus, i)));
+        }
+    }
+
+    static void rmsScaleBack(Grad du, Grad dx, Tensor dy, Tensor u, Tensor x, float eps, int power) {
+        long U = u.cols(), C = x.cols();
+        for (long n = 0; n < u.rows(); n++) {
+            double square = meanSquare(x, n) + eps, f = Math.pow(square, 0.5 * power), dot = 0;
+            for (long i = n * U; i < (n + 1) * U; i++) dot += (double) get(dy, i) * get(u, i);
+            for (long i = n * U; i < (n + 1) * U; i++) give(du, i, get(dy, i) * f);
+            for (long i = n * C; i < (n + 1) * C; i++) give(dx, i, get(x, i) * power * f / square / C * dot);
+        }
+    }
+
+    private static double meanSquare(Tensor x, long n) {
+        double squares = 0;
+        for (long c = n * x.cols(); c < (n + 1) * x.cols(); c++) squares += (double) get(x, c) * get(x, c);
+        return squares / x.cols();
+    }
+
     /** Rotates every pair by +1 or −1 times its angle; y may be x. */
     static void turn(Grad y, Tensor x, Tensor table, Tensor positions, int sign) {
         long half = table.cols(), Tmax = table.dim(1), heads = x.cols() / (2 * half);

@@ -6,9 +6,10 @@ import static dev.qat.cpu.Cells.put;
 
 import dev.qat.ops.Channels;
 import dev.qat.ops.Grad;
+import dev.qat.ops.Mix;
 import dev.qat.tensor.Tensor;
 
-/** What changes a model without changing what it computes: scales per channel, Hadamard rotations. */
+/** What changes a model without changing what it computes: scales per channel, Hadamard rotations, matrices of heads. */
 final class ReferenceTransforms {
     private ReferenceTransforms() {}
 
@@ -46,5 +47,35 @@ final class ReferenceTransforms {
 
     static void hadamardBack(Grad dx, Tensor dy, int size) {
         if (dx.wanted()) hadamard(dx, dy, size);
+    }
+
+    static void mixHeads(Grad y, Tensor x, Tensor m, Mix how) {
+        int D = Math.toIntExact(m.cols()), H = how.heads(m), Q = how.inner(), P = how.outer(x, m);
+        for (long slab = 0; slab < (long) P * H; slab++) {
+            long k = slab % H / how.repeat() * D * D, at = slab * D * Q;
+            for (int j = 0; j < D; j++) {
+                for (int q = 0; q < Q; q++) {
+                    double sum = 0;
+                    for (int i = 0; i < D; i++) sum += (double) get(m, k + (how.transposed() ? i * D + j : j * D + i)) * get(x, at + (long) i * Q + q);
+                    give(y, at + (long) j * Q + q, sum);
+                }
+            }
+        }
+    }
+
+    static void mixHeadsBack(Grad dx, Grad dm, Tensor dy, Tensor x, Tensor m, Mix how) {
+        int D = Math.toIntExact(m.cols()), H = how.heads(m), Q = how.inner(), P = how.outer(x, m);
+        double[] sums = new double[Math.toIntExact(m.size())];
+        Tensor rows = how.transposed() ? x : dy, columns = how.transposed() ? dy : x;
+        for (long slab = 0; slab < (long) P * H; slab++) {
+            int k = (int) (slab % H) / how.repeat() * D * D;
+            for (int j = 0; j < D; j++) {
+                for (int i = 0; i < D; i++) {
+                    for (int q = 0; q < Q; q++) sums[k + j * D + i] += (double) get(rows, (slab * D + j) * Q + q) * get(columns, (slab * D + i) * Q + q);
+                }
+            }
+        }
+        if (dx.wanted()) mixHeads(dx, dy, m, how.back());
+        for (int i = 0; i < sums.length; i++) give(dm, i, sums[i]);
     }
 }

@@ -2,6 +2,7 @@ package dev.qat.cpu;
 
 import dev.qat.ops.Channels;
 import dev.qat.ops.Grad;
+import dev.qat.ops.Mix;
 import dev.qat.tensor.HostMemory;
 import dev.qat.tensor.Tensor;
 import jdk.incubator.vector.FloatVector;
@@ -14,7 +15,7 @@ import static dev.qat.cpu.Lanes.put;
 import static dev.qat.cpu.Lanes.store;
 import static dev.qat.cpu.Lanes.tail;
 
-/** Scales per channel and Hadamard rotations: rows shared out over the team, one fused pass each. */
+/** Scales per channel, Hadamard rotations and matrices of heads: rows or heads shared out over the team. */
 final class Transforms {
     private final Threads team;
     private final HostMemory memory;
@@ -90,6 +91,40 @@ final class Transforms {
 
     void hadamardBack(Grad dx, Tensor dy, int size) {
         if (dx.wanted()) rotate(dx, dy, size);
+    }
+
+    /** A product per head; one for all rows where every row holds one value of it. */
+    void mixHeads(Grad y, Tensor x, Tensor m, Mix how) {
+        long D = m.cols(), Q = how.inner(), H = how.heads(m), P = how.outer(x, m), to = y.to().address, row = H * D;
+        float beta = y.add() ? 1 : 0;
+        boolean t = how.transposed();
+        team.each(Q == 1 ? H : P * H, 1, (thread, first, last) -> {
+            for (long n = first; n < last; n++) {
+                long k = m.address + 4 * (n % H / how.repeat() * D * D), at = 4 * n * D * Q;
+                if (Q == 1) Blas.gemm(false, !t, P, D, D, 1, x.address + at, row, k, D, beta, to + at, row);
+                else Blas.gemm(t, false, D, Q, D, 1, k, D, x.address + at, Q, beta, to + at, Q);
+            }
+        });
+    }
+
+    /** Threads share out matrices, each the sum over its heads in order. */
+    void mixHeadsBack(Grad dx, Grad dm, Tensor dy, Tensor x, Tensor m, Mix how) {
+        if (dx.wanted()) mixHeads(dx, dy, m, how.back());
+        if (!dm.wanted()) return;
+        long D = m.cols(), Q = how.inner(), H = how.heads(m), P = how.outer(x, m), row = H * D, outer = Q == 1 ? 1 : P;
+        long left = how.transposed() ? x.address : dy.address, right = how.transposed() ? dy.address : x.address;
+        team.each(m.rows() / D, 1, (thread, first, last) -> {
+            for (long k = first; k < last; k++) {
+                float beta = dm.add() ? 1 : 0;
+                for (long p = 0; p < outer; p++) {
+                    for (long h = k * how.repeat(); h < (k + 1) * how.repeat(); h++, beta = 1) {
+                        long at = 4 * (p * H + h) * D * Q, to = dm.to().address + 4 * k * D * D;
+                        if (Q == 1) Blas.gemm(true, false, D, D, P, 1, left + at, row, right + at, row, beta, to, D);
+                        else Blas.gemm(false, true, D, D, Q, 1, left + at, Q, right + at, Q, beta, to, D);
+                    }
+                }
+            }
+        });
     }
 
     /** The fast Walsh-Hadamard transform: log₂ size rounds of (a, b) → (a + b, a − b). */

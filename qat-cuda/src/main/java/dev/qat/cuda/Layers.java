@@ -69,6 +69,18 @@ final class Layers {
         }
     }
 
+    void rmsScale(Tensor y, Tensor u, Tensor x, Tensor plus, float eps, int power) {
+        fp32(y, u, x, plus);
+        int U = toInt(u.cols()), C = toInt(x.cols());
+        on.run("rmsScale", "rmsScale", rows(u.rows(), Math.max(U, C), NORM_BLOCK), y, u, x, plus, eps, power, U, C, wide(U, y, u, plus), wide(C, x));
+    }
+
+    void rmsScaleBack(Grad du, Grad dx, Tensor dy, Tensor u, Tensor x, float eps, int power) {
+        fp32(du, dx, dy, u, x);
+        int U = toInt(u.cols()), C = toInt(x.cols());
+        on.run("rmsScale", "rmsScaleBack", rows(u.rows(), Math.max(U, C), NORM_BLOCK), du, dx, dy, u, x, eps, power, U, C, wide(U, du, dy, u), wide(C, dx, x));
+    }
+
     void rope(Tensor y, Tensor x, Tensor table, Tensor positions) {
         turn(new Grad(y, false), x, table, positions, 1);
     }

@@ -7,10 +7,11 @@ import static dev.qat.cuda.Launcher.wide;
 
 import dev.qat.ops.Channels;
 import dev.qat.ops.Grad;
+import dev.qat.ops.Mix;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.Tensor;
 
-/** Scales per channel and Hadamard rotations. */
+/** Scales per channel, Hadamard rotations, matrices of heads. */
 final class Transforms {
     private static final int BLOCK = 256;
     /** Floats of a rotation that a block keeps in shared memory. */
@@ -51,6 +52,21 @@ final class Transforms {
 
     void hadamardBack(Grad dx, Tensor dy, int size) {
         if (dx.wanted()) rotate(dx, dy, size);
+    }
+
+    void mixHeads(Grad y, Tensor x, Tensor m, Mix how) {
+        fp32(y, x, m);
+        int D = toInt(m.cols());
+        on.run("mixHeads", "mixHeads", Blocks.cover(x.size(), BLOCK, BLOCK), y, x, m, x.size(), how.heads(m), D, how.inner(), how.repeat(), how.transposed());
+    }
+
+    void mixHeadsBack(Grad dx, Grad dm, Tensor dy, Tensor x, Tensor m, Mix how) {
+        if (dx.wanted()) mixHeads(dx, dy, m, how.back());
+        if (!dm.wanted()) return;
+        fp32(dm, dy, x);
+        int D = toInt(m.cols());
+        Tensor left = how.transposed() ? x : dy, right = how.transposed() ? dy : x;
+        on.run("mixHeads", "mixHeadsBack", Launcher.groups(m.size(), 32), dm, left, right, m.size(), how.outer(x, m), how.heads(m), D, how.inner(), how.repeat());
     }
 
     private void rotate(Grad y, Tensor x, int size) {

@@ -84,6 +84,12 @@ public interface Backend extends AutoCloseable {
     /** dx (+)= rstd · (gain·dy − x · rstd² · mean(gain·dy·x));  dgain (+)= Σ_m dy · x · rstd */
     void rmsnormBack(Grad dx, Grad dgain, Tensor dy, Tensor x, Tensor gain, Tensor rstd);
 
+    /** y_n = plus_n + u_n · rms_n^power, rms_n = √(mean x_n² + eps): a row by the size of another.   u, plus, y (N, U)  plus null for none  x (N, C)  power 1 or −1 */
+    void rmsScale(Tensor y, Tensor u, Tensor x, Tensor plus, float eps, int power);
+
+    /** du_n (+)= dy_n · rms_n^power;  dx_n (+)= x_n · power · rms_n^(power − 2) / C · Σ dy_n · u_n */
+    void rmsScaleBack(Grad du, Grad dx, Tensor dy, Tensor u, Tensor x, float eps, int power);
+
     /**
      * Rotates pairs (i, i + D/2) of every head by the angle of the row's position (half-split order, as Hugging Face).
      * y_i = x_i cos − x_{i+D/2} sin;  y_{i+D/2} = x_{i+D/2} cos + x_i sin.
@@ -206,6 +212,12 @@ public interface Backend extends AutoCloseable {
 
     /** dx (+)= dy · H */
     void hadamardBack(Grad dx, Tensor dy, int size);
+
+    /** y_phjq = Σ_i M_k[j, i] · x_phiq with k = h / repeat: the D values of every head times the matrix of its group ({@link Mix}).   x (P, H, D, inner)  m (K·D, D) */
+    void mixHeads(Tensor y, Tensor x, Tensor m, Mix how);
+
+    /** dx_phiq (+)= Σ_j M_k[j, i] · dy_phjq;  dm_k[j, i] (+)= Σ_p Σ_{h of k} Σ_q dy_phjq · x_phiq */
+    void mixHeadsBack(Grad dx, Grad dm, Tensor dy, Tensor x, Tensor m, Mix how);
 
     // ---- ternary -----------------------------------------------------------------------------------------------------
 

@@ -101,6 +101,8 @@ public final class Meter implements InvocationHandler {
         return switch (op) {
             case "linear" -> 2.0 * ((Tensor) a[0]).size() * ((Tensor) a[1]).cols();
             case "linearBack" -> 2.0 * ((Tensor) a[3]).size() * ((Tensor) a[5]).cols() * (wanted(a[0]) + wanted(a[1]));
+            case "mixHeads" -> 2.0 * ((Tensor) a[1]).size() * ((Tensor) a[2]).cols();
+            case "mixHeadsBack" -> 2.0 * ((Tensor) a[3]).size() * ((Tensor) a[4]).cols() * (wanted(a[0]) + wanted(a[1]));
             // two products forward and five backward, each half of T×T since the rest is masked
             case "attention" -> 2 * product((Heads) a[5]);
             case "attentionBack" -> 5 * product((Heads) a[10]);

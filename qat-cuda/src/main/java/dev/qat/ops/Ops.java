@@ -74,6 +74,17 @@ public final class Ops {
         return y;
     }
 
+    /** u times the root mean square of each row of x, or divided by it, with plus (N, U) or null added.   u (N, U)  x (N, C) */
+    public static Tensor rmsScale(Tape t, Tensor u, Tensor x, Tensor plus, float eps, int power) {
+        Tensor y = t.alloc("rmsScale", u.dims());
+        t.backend().rmsScale(y, u, x, plus, eps, power);
+        t.push(y, () -> {
+            if (plus != null && plus.wants) t.backend().accumulate(t.grad(plus), t.gradOf(y), 1);
+            t.backend().rmsScaleBack(t.grad(u), t.grad(x), t.gradOf(y), u, x, eps, power);
+        }, u, x, plus);
+        return y;
+    }
+
     /** Rotary position embedding of every head.   x (N, heads·D) */
     public static Tensor rope(Tape t, Tensor x, Tensor table, Tensor positions) {
         Tensor y = t.alloc("rope", x.dims());
@@ -260,6 +271,14 @@ public final class Ops {
         Tensor y = t.alloc("hadamard", x.dims());
         t.backend().hadamard(y, x, size);
         t.push(y, () -> t.backend().hadamardBack(t.grad(x), t.gradOf(y), size), x);
+        return y;
+    }
+
+    /** Every head's values times a matrix of its group.   x (P, H, D, inner) in any dims  m (K·D, D) */
+    public static Tensor mixHeads(Tape t, Tensor x, Tensor m, Mix how) {
+        Tensor y = t.alloc("mixHeads", x.dims());
+        t.backend().mixHeads(y, x, m, how);
+        t.push(y, () -> t.backend().mixHeadsBack(t.grad(x), t.grad(m), t.gradOf(y), x, m, how), x, m);
         return y;
     }
 

@@ -83,6 +83,13 @@ final class OpTable {
         put(back("rmsnormBack", rmsnorm, f -> List.of(f.slope("x"), f.slope("gain"), f.dy("y"), f.arg("x"), f.arg("gain"), f.saved("rstd"))))
                 .depth(s -> s.at("C") + s.at("B") * s.at("H"));
 
+        for (int power : new int[] {1, -1}) {
+            Row plain = put(rmsScale(power == 1 ? "" : "inverse", power, false));
+            put(rmsScale(power == 1 ? "plus" : "inverse, plus", power, true));
+            put(back("rmsScaleBack", plain, f -> List.of(f.slope("u"), f.slope("x"), f.dy("y"), f.arg("u"), f.arg("x"), f.arg("eps"), f.arg("power"))))
+                    .depth(s -> s.at("C") + s.at("U"));
+        }
+
         Row rope = put(row("rope", sizes("N H D Tmax", of(1, 1, 2, 1), of(7, 3, 8, 9), of(33, 2, 64, 40), of(5, 4, 80, 5), of(13, 1, 128, 20)),
                 s -> List.of(out("y", s.at("N"), s.at("H") * s.at("D")), in("x", s.at("N"), s.at("H") * s.at("D")),
                         in("table", 2, s.at("Tmax"), s.at("D") / 2), ints("positions", n -> n * 5 % s.at("Tmax"), s.at("N")))));
@@ -94,6 +101,13 @@ final class OpTable {
             Arg.Out y = out("y", s.at("B"), s.at("H") * s.at("C"));
             return List.of(operand ? y.operand() : y, out("rstd", s.at("B") * s.at("H")), in("x", s.at("B"), s.at("H") * s.at("C")).awayFromZero(),
                     in("gain", s.at("C")), fixed("eps", 1e-5f));
+        }).depth(s -> s.at("C")).notHugeBut(Special.scaled("x", 1e6f));
+    }
+
+    private static Row rmsScale(String variant, int power, boolean plus) {
+        return row("rmsScale", variant, sizes("N U C", of(1, 1, 1), of(3, 5, 3), of(7, 16, 80), of(33, 259, 67)), s -> {
+            int N = s.at("N"), U = s.at("U");
+            return List.of(out("y", N, U), in("u", N, U), in("x", N, s.at("C")).awayFromZero(), plus ? in("plus", N, U) : fixed("plus", null), fixed("eps", 1e-5f), fixed("power", power));
         }).depth(s -> s.at("C")).notHugeBut(Special.scaled("x", 1e6f));
     }
 
@@ -308,6 +322,15 @@ final class OpTable {
                 s -> List.of(out("y", s.at("N"), s.at("m") * s.at("size")), in("x", s.at("N"), s.at("m") * s.at("size")), fixed("size", s.at("size")))))
                 .depth(s -> s.at("size"));
         put(back("hadamardBack", hadamard, f -> List.of(f.slope("x"), f.dy("y"), f.arg("size"))));
+        for (boolean transposed : new boolean[] {false, true}) {
+            Row mix = put(row("mixHeads", transposed ? "transposed" : "", sizes("P K g D Q", of(1, 1, 1, 1, 1), of(5, 2, 2, 4, 1), of(1, 2, 3, 6, 7), of(3, 1, 2, 8, 5), of(67, 2, 1, 16, 1), of(1, 3, 1, 16, 130)),
+                    s -> {
+                        int K = s.at("K"), D = s.at("D"), all = K * s.at("g") * D * s.at("Q");
+                        return List.of(out("y", s.at("P"), all), in("x", s.at("P"), all), in("m", K * D, D), fixed("how", new Mix(s.at("g"), s.at("Q"), transposed)));
+                    })).depth(s -> s.at("D"));
+            put(back("mixHeadsBack", mix, f -> List.of(f.slope("x"), f.slope("m"), f.dy("y"), f.arg("x"), f.arg("m"), f.arg("how"))))
+                    .depth(s -> Math.max(s.at("D"), s.at("P") * s.at("g") * s.at("Q")));
+        }
     }
 
     static {

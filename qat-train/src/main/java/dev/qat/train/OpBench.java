@@ -7,6 +7,7 @@ import dev.qat.ops.Grad;
 import dev.qat.ops.Grid;
 import dev.qat.ops.Heads;
 import dev.qat.ops.Meter;
+import dev.qat.ops.Mix;
 import dev.qat.ops.RowGrid;
 import dev.qat.ops.Sampling;
 import dev.qat.ops.Threshold;
@@ -33,7 +34,7 @@ public final class OpBench implements AutoCloseable {
 
     /** Ops that other rows stand for: the same traffic, or what only decoding and evaluation run, a batch at a time. */
     static final Set<String> LEFT_OUT = Set.of("ropeBack", "cacheWrite", "cachePack", "cacheUnpack", "attentionCache", "compare", "snap", "minMaxQuant", "rowQuantBack",
-            "channelScaleBack", "hadamardBack", "reactivate", "reactivateBack", "embedBack", "fill", "scale");
+            "channelScaleBack", "hadamardBack", "mixHeadsBack", "rmsScale", "rmsScaleBack", "reactivate", "reactivateBack", "embedBack", "fill", "scale");
 
     private final Backend backend;
     private final Memory memory;
@@ -153,6 +154,8 @@ public final class OpBench implements AutoCloseable {
         Tensor dk = tensor("dk", DType.F32, N, s.C), dv = tensor("dv", DType.F32, N, s.C);
         calls.put("attention", be -> be.attention(o, lse, x, k, v, heads));
         calls.put("attentionBack", be -> be.attentionBack(to(dx), to(dk), to(dv), delta, x, o, lse, x, k, v, heads));
+        Tensor matrices = random("matrices", s.C, D);
+        calls.put("mixHeads", be -> be.mixHeads(o, x, matrices, new Mix(1, 1, false)));
         Tensor gate = random("gate", N, s.F), up = random("up", N, s.F), product = tensor("swiglu", backend.operand(), N, s.F);
         Tensor dgate = tensor("dgate", backend.operand(), N, s.F), dup = tensor("dup", backend.operand(), N, s.F);
         calls.put("swiglu", be -> be.swiglu(product, gate, up));
