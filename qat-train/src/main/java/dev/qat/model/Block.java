@@ -19,8 +19,8 @@ public final class Block {
     public final Param norm1, norm2;
     /** Gains of the per-head norms of q and k (Qwen3), or null. */
     public final Param qNorm, kNorm;
-    /** The gains of norm1 and norm2. */
-    public final Site gain1Site = new Site(), gain2Site = new Site();
+    /** The gains of norm1 and norm2; and of the norms of queries and keys, where there are any. */
+    public final Site gain1Site = new Site(), gain2Site = new Site(), queryGainSite = new Site(), keyGainSite = new Site();
     /** Keys and values right after their products, before rope: where a KV cache is quantized. */
     public final Site keySite = new Site(), valueSite = new Site();
     /** Queries and keys after rope, as attention reads them. */
@@ -64,8 +64,8 @@ public final class Block {
     /** x (N, C) → (N, C) for B sequences of T tokens. */
     public Tensor forward(Tape t, Tensor x, Positions at) {
         Tensor n = Ops.rmsnorm(t, x, gain1Site.through(t, norm1.value()), c.eps(), read(t, q, k, v));
-        Tensor qr = turnedQuerySite.through(t, turned(t, headNorm(t, q.forward(t, n, null), qNorm), at));
-        Tensor kr = turnedKeySite.through(t, turned(t, headNorm(t, keySite.through(t, k.forward(t, n, null)), kNorm), at));
+        Tensor qr = turnedQuerySite.through(t, turned(t, headNorm(t, q.forward(t, n, null), qNorm, queryGainSite), at));
+        Tensor kr = turnedKeySite.through(t, turned(t, headNorm(t, keySite.through(t, k.forward(t, n, null)), kNorm, keyGainSite), at));
         Tensor vr = valueSite.through(t, v.forward(t, n, null));
         Tensor a = o.forward(t, Ops.attention(t, qr, kr, vr, new Heads(at.B(), at.T(), c.H(), c.K(), c.D()), read(t, o)), x);
         return mlp(t, a);
@@ -81,7 +81,7 @@ public final class Block {
     /** One new token for each of B sequences, keys and values kept in a cache.   x (B, C) */
     public Tensor decode(Tape t, Tensor x, Cache cache) {
         Tensor n = Ops.rmsnorm(t, x, gain1Site.through(t, norm1.value()), c.eps());
-        Tensor qr = turnedQuerySite.through(t, Ops.rope(t, headNorm(t, q.decode(t, n, null), qNorm), cache.table(), cache.positions()));
+        Tensor qr = turnedQuerySite.through(t, Ops.rope(t, headNorm(t, q.decode(t, n, null), qNorm, queryGainSite), cache.table(), cache.positions()));
         Tensor keys = keys(t, k.decode(t, n, null), cache), values = values(t, v.decode(t, n, null), cache), out = t.alloc("attention", qr.dims());
         int capacity = (int) cache.keys().get(index).capacity();
         t.backend().attentionCache(out, qr, keys, values, cache.lengths(), new Heads((int) x.rows(), capacity, c.H(), c.K(), c.D()));
@@ -93,9 +93,9 @@ public final class Block {
     private Tensor keys(Tape t, Tensor x, Cache cache) {
         if (cache.keys().get(index) instanceof Store.Integers store) {
             Tensor all = integers(t, keySite.beforeLast(t, x), store, cache);
-            return turnedKeySite.through(t, Ops.rope(t, headNorm(t, all, kNorm), cache.table(), cache.places()));
+            return turnedKeySite.through(t, Ops.rope(t, headNorm(t, all, kNorm, keyGainSite), cache.table(), cache.places()));
         }
-        return plain(t, turnedKeySite.through(t, Ops.rope(t, headNorm(t, keySite.through(t, x), kNorm), cache.table(), cache.positions())), cache.keys(), cache);
+        return plain(t, turnedKeySite.through(t, Ops.rope(t, headNorm(t, keySite.through(t, x), kNorm, keyGainSite), cache.table(), cache.positions())), cache.keys(), cache);
     }
 
     private Tensor values(Tape t, Tensor x, Cache cache) {
@@ -128,8 +128,8 @@ public final class Block {
         return t.backend().operand();
     }
 
-    private Tensor headNorm(Tape t, Tensor x, Param gain) {
-        return gain == null ? x : Ops.rmsnorm(t, x, gain.value(), c.eps());
+    private Tensor headNorm(Tape t, Tensor x, Param gain, Site site) {
+        return gain == null ? x : Ops.rmsnorm(t, x, site.through(t, gain.value()), c.eps());
     }
 
     public List<Linear> linears() {
@@ -190,6 +190,6 @@ public final class Block {
             l.inputSite.clear();
             l.biasSite.clear();
         }
-        for (Site s : List.of(gain1Site, gain2Site, keySite, valueSite, turnedQuerySite, turnedKeySite, upSite)) s.clear();
+        for (Site s : List.of(gain1Site, gain2Site, queryGainSite, keyGainSite, keySite, valueSite, turnedQuerySite, turnedKeySite, upSite)) s.clear();
     }
 }

@@ -8,22 +8,17 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.qat.cpu.CpuBackend;
 import dev.qat.model.Model;
 import dev.qat.model.ModelConfig;
-import dev.qat.model.Positions;
 import dev.qat.model.Probe;
 import dev.qat.model.Tiny;
 import dev.qat.ops.Backend;
-import dev.qat.ops.Ops;
-import dev.qat.tensor.DType;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.Param;
 import dev.qat.tensor.Tensor;
-import dev.qat.train.AdamW;
 import dev.qat.train.EndToEnd;
 import dev.qat.train.Part;
 import dev.qat.train.Run;
 import dev.qat.train.Runner;
 import dev.qat.train.Stage;
-import dev.qat.train.Step;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
@@ -73,19 +68,12 @@ final class RotationsTest {
 
     // ---- rotations that train ----------------------------------------------------------------------------------------
 
-    /** Stands in for a stage: what the rotations do in the sites, what their gradient is, what merging makes of them. */
-    private static final class Look extends RuntimeException {
-        private static final long serialVersionUID = 1;
-    }
-
     private interface Looking {
         void at(Run run, Turns turns);
     }
 
-    private record Looker(Looking looking) implements Stage {
-        @Override
-        public void run(Run run) {
-            if (run.planned()) return;
+    private void look(String config, Looking looking) {
+        Loud.look(temp, Tiny.named(config), run -> {
             Model m = run.student();
             m.untie();
             Merge to = new Merge(m.memory());
@@ -95,15 +83,7 @@ final class RotationsTest {
                 turns.install();
                 looking.at(run, turns);
             }
-            throw new Look();
-        }
-    }
-
-    private void look(String config, Looking looking) {
-        try (Backend be = new CpuBackend(1)) {
-            Path model = Loud.write(temp, be, Tiny.named(config), 1);
-            assertThrows(Look.class, () -> Loud.run(temp, be, model, List.of(new Looker(looking))));
-        }
+        });
     }
 
     private static void randomize(Run run, Turns turns) {
@@ -147,49 +127,19 @@ final class RotationsTest {
     /** The gradient of every rotation against differences of the loss; along the rotations it is zero, since they change nothing. */
     @ParameterizedTest
     @ValueSource(strings = {"biased", "qwen3"})
-    @SuppressWarnings("try")
     void theirGradient(String config) {
         look(config, (run, turns) -> {
             randomize(run, turns);
-            Backend be = run.backend();
-            Model m = run.student();
-            Tensor ids = be.memory().tensor("ids", DType.I32, IDS.length), next = be.memory().tensor("targets", DType.I32, IDS.length), loss = be.memory().tensor("loss", 1);
-            be.memory().set(ids, IDS);
-            be.memory().set(next, 7, 30, 2, 39, 7, 0, 11, 18, 5, 3);
-            Positions at = m.positions(1, IDS.length);
-            try (AdamW adam = new AdamW(be, turns.groups(), AdamW.Config.DEFAULTS);
-                 Step step = new Step(be, "step", true, t -> {
-                     Tensor rows = Ops.crossEntropy(t, m.hidden(t, ids, at, true), m.head.value(), next, 512, 1);
-                     t.backward();
-                     t.backend().sum(loss, rows, 1);
-                 })) {
-                step.run();
-                for (Param p : turns.params()) {
-                    int n = Math.toIntExact(p.value().rows());
-                    float[] v = be.memory().floats(p.value()), g = be.memory().floats(p.value().grad);
-                    for (int i = 0; i < v.length; i += Math.max(1, v.length / 7)) {
-                        double slope = (at(be, step, loss, p, v, i, 2e-3f) - at(be, step, loss, p, v, i, -2e-3f)) / 4e-3;
-                        assertEquals(slope, g[i], 2e-2 * Math.max(1, Math.abs(slope)), p.name() + " " + i);
-                    }
-                    double[] along = tangent(v, g, n);
-                    double most = 0, plain = 0;
-                    for (int i = 0; i < along.length; i++) {
-                        most = Math.max(most, Math.abs(along[i]));
-                        plain = Math.max(plain, Math.abs(g[i]));
-                    }
-                    assertTrue(most < 1e-3 * plain, p.name() + ": " + most + " of " + plain + " pulls where nothing is rounded");
+            Slopes.check(run, turns.params(), 2e-3f, () -> {}).forEach((p, g) -> {
+                double[] along = tangent(run.backend().memory().floats(p.value()), g, Math.toIntExact(p.value().rows()));
+                double most = 0, plain = 0;
+                for (int i = 0; i < along.length; i++) {
+                    most = Math.max(most, Math.abs(along[i]));
+                    plain = Math.max(plain, Math.abs(g[i]));
                 }
-            }
+                assertTrue(most < 1e-3 * plain, p.name() + ": " + most + " of " + plain + " pulls where nothing is rounded");
+            });
         });
-    }
-
-    private static double at(Backend be, Step step, Tensor loss, Param p, float[] v, int i, float d) {
-        float[] moved = v.clone();
-        moved[i] += d;
-        be.memory().set(p.value(), moved);
-        step.run();
-        be.memory().set(p.value(), v);
-        return be.memory().floats(loss)[0];
     }
 
     /** Xᵀ G − Gᵀ X */
@@ -217,10 +167,12 @@ final class RotationsTest {
 
     // ---- rotations that stay -----------------------------------------------------------------------------------------
 
-    private record Checked(Stage stage, int perBlock) implements Stage {
-        @Override
-        public void run(Run run) {
-            if (run.planned()) return;
+    /** Nothing is left in the graph but what cannot be merged, and what is computed stays. */
+    @ParameterizedTest
+    @CsvSource({"llama, 3", "biased, 3", "qwen2, 3", "qwen3, 3", "llama, 1", "qwen3, 1", "llama, 0"})
+    void onlyOnlineRotationsAreLeft(String config, int perBlock) {
+        Stage stage = perBlock == 3 ? new Rotate(true, true, true) : perBlock == 1 ? new FptLocal(4, 5, 0.01, true, true) : Rotate.DEFAULTS;
+        Loud.look(temp, Tiny.named(config), run -> {
             Backend be = run.backend();
             Model m = run.student();
             Map<String, Long> before = Probe.calls(be, m, IDS.length);
@@ -235,19 +187,7 @@ final class RotationsTest {
                 run.reset();
                 run.bake();
             }
-            throw new Look();
-        }
-    }
-
-    /** Nothing is left in the graph but what cannot be merged, and what is computed stays. */
-    @ParameterizedTest
-    @CsvSource({"llama, 3", "biased, 3", "qwen2, 3", "qwen3, 3", "llama, 1", "qwen3, 1", "llama, 0"})
-    void onlyOnlineRotationsAreLeft(String config, int perBlock) {
-        Stage stage = perBlock == 3 ? new Rotate(true, true, true) : perBlock == 1 ? new FptLocal(4, 5, 0.01, true, true) : Rotate.DEFAULTS;
-        try (Backend be = new CpuBackend(1)) {
-            Path model = Loud.write(temp, be, Tiny.named(config), 4);
-            assertThrows(Look.class, () -> Loud.run(temp, be, model, List.of(new Checked(stage, perBlock))));
-        }
+        });
     }
 
     /** The scales of T_u and the rest train around the rotation of down's input, and freezing keeps what was trained. */
