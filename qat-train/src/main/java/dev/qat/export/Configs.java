@@ -75,11 +75,11 @@ final class Configs {
                 c.qkvBias() || attention, c.outBias() || attention, c.mlpBias() || mlp, c.qkNorm(), c.online());
     }
 
-    /** An engine that reads this format knows nothing of rotations in the forward pass. */
+    /** An engine that reads this format knows nothing of rotations and scales in the forward pass. */
     static void refuseOnline(ModelConfig c, String target) {
         if (c.online().equals(ModelConfig.Online.NONE)) return;
-        throw Fail.usage("%s: this model turns %s while it computes, which no other engine does. Take target hf, or rotate without online and fpt-local without down.",
-                target, c.online().down() > 0 ? "down_proj's input" : "queries and keys");
+        throw Fail.usage("%s: this model %s while it computes, which no other engine does. Take target hf, or rotate without online and fpt-local without down and dynamic.",
+                target, c.online().down() > 0 ? "turns down_proj's input" : c.online().heads() > 0 ? "turns queries and keys" : "scales what o_proj and down_proj read");
     }
 
     /** Every tensor's name and shape, in the order of the forward pass. */

@@ -2,6 +2,7 @@ package dev.qat.method;
 
 import dev.qat.model.Block;
 import dev.qat.model.Model;
+import dev.qat.model.ModelConfig;
 import dev.qat.tensor.Fail;
 import dev.qat.train.Run;
 import dev.qat.train.Stage;
@@ -13,14 +14,16 @@ import java.util.List;
 /**
  * The first phase of FPTQuant (arXiv 2506.04985): function-preserving transforms T_k, T_v and T_u of every block, optimized without
  * data for the smallest p-norms of the weights and merged, after the residual was turned by a random Hadamard matrix (T_r, which
- * {@link FptQuant} can train); then T_d, Hadamard blocks on down's input. What follows quantizes the result.
+ * {@link FptQuant} can train); then T_d, Hadamard blocks on down's input, and S_n, which cannot be merged. What follows quantizes the result.
  *
  * @param p        the norm; the paper has 4  @param steps of Adam per block; the official 200  @param rate the official 0.01
  * @param residual turns the residual stream first, which needs a head of its own
  * @param down     turns down's input while the model computes; other engines refuse such a model
+ * @param dynamic  scales o's and down's inputs by each token's residual while the model computes ({@link ModelConfig.Online});
+ *                 where the paper scales in each experiment is not published
  */
-public record FptLocal(double p, int steps, double rate, boolean residual, boolean down) implements Stage {
-    public static final FptLocal DEFAULTS = new FptLocal(4, 200, 0.01, true, false);
+public record FptLocal(double p, int steps, double rate, boolean residual, boolean down, boolean dynamic) implements Stage {
+    public static final FptLocal DEFAULTS = new FptLocal(4, 200, 0.01, true, false, false);
 
     public FptLocal {
         if (p < 1) throw Fail.usage("p = %s, expected a norm's exponent of at least 1", p);
@@ -51,7 +54,7 @@ public record FptLocal(double p, int steps, double rate, boolean residual, boole
                 job.step(b.index + 1, "block %d: norms %.4g -> %.4g".formatted(b.index, ends[0], ends[1]));
             }
         }
-        if (down) Rotate.online(m, run.planned(), false);
+        if (down || dynamic) Rotate.online(m, run.planned(), new ModelConfig.Online(down ? Hadamard.block(m.config.F()) : 0, 0, dynamic));
         m.keep();
     }
 }

@@ -29,20 +29,19 @@ public record Rotate(boolean residual, boolean values, boolean online) implement
         Model m = run.student();
         m.untie();
         if (!run.planned()) fold(m, run.recipe().seed());
-        if (online) online(m, run.planned(), true);
+        if (online) online(m, run.planned(), new ModelConfig.Online(Hadamard.block(m.config.F()), Hadamard.block(m.config.D()), false));
         m.keep();
     }
 
-    /** Turns down's input in blocks, its weight the other way; and queries and keys, where {@code heads}. */
-    static void online(Model m, boolean planned, boolean heads) {
-        int block = Hadamard.block(m.config.F());
+    /** Has the model turn channels and scale rows on their way, down's weight turned to match. */
+    static void online(Model m, boolean planned, ModelConfig.Online online) {
         if (!m.config.online().equals(ModelConfig.Online.NONE)) {
-            throw Fail.usage("this model turns channels on their way already, by an earlier stage or as it was read. Leave online (of fpt-local: down) out of one of the stages, or put original between them.");
+            throw Fail.usage("this model turns or scales channels on their way already, by an earlier stage or as it was read. Leave online (of fpt-local: down, dynamic) out of one of the stages, or put original between them.");
         }
-        m.turn(new ModelConfig.Online(block, heads ? Hadamard.block(m.config.D()) : 0));
-        if (planned) return;
+        m.turn(online);
+        if (planned || online.down() == 0) return;
         Merge to = new Merge(m.memory());
-        for (Block b : m.blocks()) Folds.down(to, b, block);
+        for (Block b : m.blocks()) Folds.down(to, b, online.down());
         to.store();
     }
 

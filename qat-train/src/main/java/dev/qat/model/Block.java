@@ -28,6 +28,7 @@ public final class Block {
     /** What up makes, before it meets the gate. */
     public final Site upSite = new Site();
     private final ModelConfig c;
+    private boolean dynamic;
 
     /** A block whose parameters have shapes and no memory yet. */
     Block(ModelConfig c, int index) {
@@ -67,7 +68,7 @@ public final class Block {
         Tensor qr = turnedQuerySite.through(t, turned(t, headNorm(t, q.forward(t, n, null), qNorm, queryGainSite), at));
         Tensor kr = turnedKeySite.through(t, turned(t, headNorm(t, keySite.through(t, k.forward(t, n, null)), kNorm, keyGainSite), at));
         Tensor vr = valueSite.through(t, v.forward(t, n, null));
-        Tensor a = o.forward(t, Ops.attention(t, qr, kr, vr, new Heads(at.B(), at.T(), c.H(), c.K(), c.D()), read(t, o)), x);
+        Tensor a = onto(t, x, o, o::forward, Ops.attention(t, qr, kr, vr, new Heads(at.B(), at.T(), c.H(), c.K(), c.D()), joined(t, o)));
         return mlp(t, a);
     }
 
@@ -85,8 +86,8 @@ public final class Block {
         Tensor keys = keys(t, k.decode(t, n, null), cache), values = values(t, v.decode(t, n, null), cache), out = t.alloc("attention", qr.dims());
         int capacity = (int) cache.keys().get(index).capacity();
         t.backend().attentionCache(out, qr, keys, values, cache.lengths(), new Heads((int) x.rows(), capacity, c.H(), c.K(), c.D()));
-        Tensor a = o.decode(t, out, x), m = Ops.rmsnorm(t, a, gain2Site.through(t, norm2.value()), c.eps(), read(t, gate, up));
-        return down.decode(t, Ops.swiglu(t, gate.decode(t, m, null), upSite.through(t, up.decode(t, m, null)), read(t, down)), a);
+        Tensor a = onto(t, x, o, o::decode, out), m = Ops.rmsnorm(t, a, gain2Site.through(t, norm2.value()), c.eps(), read(t, gate, up));
+        return onto(t, a, down, down::decode, Ops.swiglu(t, gate.decode(t, m, null), upSite.through(t, up.decode(t, m, null)), joined(t, down)));
     }
 
     /** Keeps new keys and gives all as attention reads them.   x (B, K·D) → (B, capacity, K·D) */
@@ -119,7 +120,28 @@ public final class Block {
 
     private Tensor mlp(Tape t, Tensor a) {
         Tensor m = Ops.rmsnorm(t, a, gain2Site.through(t, norm2.value()), c.eps(), read(t, gate, up));
-        return down.forward(t, Ops.swiglu(t, gate.forward(t, m, null), upSite.through(t, up.forward(t, m, null)), read(t, down)), a);
+        return onto(t, a, down, down::forward, Ops.swiglu(t, gate.forward(t, m, null), upSite.through(t, up.forward(t, m, null)), joined(t, down)));
+    }
+
+    /** A product that is added to {@code plus}. */
+    private interface Product {
+        Tensor apply(Tape t, Tensor in, Tensor plus);
+    }
+
+    /** x + W u; with S_n x + rms(x) · W (u / rms(x)), see {@link ModelConfig.Online}.   x (N, C)  u (N, I) */
+    private Tensor onto(Tape t, Tensor x, Linear l, Product product, Tensor u) {
+        if (!scaled(l)) return product.apply(t, u, x);
+        return Ops.rmsScale(t, product.apply(t, Ops.rmsScale(t, u, x, null, c.eps(), -1), null), x, x, c.eps(), 1);
+    }
+
+    /** A bias would have to be scaled with every token, and cannot be told from a product that is. */
+    private boolean scaled(Linear l) {
+        return dynamic && l.bias == null && l.biasSite.isEmpty();
+    }
+
+    /** The type in which o and down read what is made for them. */
+    private DType joined(Tape t, Linear l) {
+        return scaled(l) ? DType.F32 : read(t, l);
     }
 
     /** The type in which linears read their input: as their product does, unless a function stands before one. */
@@ -174,8 +196,9 @@ public final class Block {
         return turnedKeySite.standing() ? turnedKeySite : keySite;
     }
 
-    /** Puts the rotations that stay in the forward pass where they belong, in place of those that were there. */
+    /** Puts what stays in the forward pass where it belongs, in place of what was there. */
     void turn(ModelConfig.Online online) {
+        dynamic = online.dynamic();
         for (Site s : List.of(turnedQuerySite, turnedKeySite, down.inputSite)) s.empty();
         if (online.down() > 0) down.inputSite.stand((t, x) -> Ops.hadamard(t, x, online.down()));
         if (online.heads() == 0) return;

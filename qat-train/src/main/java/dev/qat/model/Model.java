@@ -215,7 +215,7 @@ public final class Model {
         config = config.tied(false);
     }
 
-    /** Turns channels in the forward pass from here on; what reads them must hold the inverse. */
+    /** Turns channels and scales rows in the forward pass from here on; what reads turned channels must hold the inverse. */
     public void turn(ModelConfig.Online online) {
         config = config.online(online);
         for (Block b : blocks) b.turn(online);

@@ -21,15 +21,22 @@ public record ModelConfig(String type, int V, int C, int F, int layers, int H, i
     public record RopeScaling(double theta, String kind, double factor, double low, double high, double original) {}
 
     /**
-     * Hadamard rotations that stay in the forward pass, since they cannot be merged; config.json names them under "qat_online", and
-     * its model_type ends in "-online", so that an engine which knows nothing of them refuses the model.
+     * What stays in the forward pass, since it cannot be merged: Hadamard rotations, and FPTQuant's S_n (arXiv 2506.04985 §3.1.3).
+     * config.json names them under "qat_online", and its model_type ends in "-online", so that an engine which knows nothing of them
+     * refuses the model.
      *
-     * @param down  neighbouring channels of down_proj's input that are turned together, whose inverse is in its weight; 0 for none
-     * @param heads the same of every head's queries and keys after rope
+     * <p>S_n keeps the residual X of every token at the size that its norm finds, X̃ = s X with s = 1/√(mean X² + ε), and what is added
+     * to it too: X̃ + s·u. A bias-free o and down read s times their input, so that one fixed range rounds every token's by the same
+     * share of its residual. Of the two equal ways to keep books (X̃ and s from norm to norm, with ε·s² in place of ε; or X, of which s
+     * is a function) the second is taken here: nothing but X passes from block to block.
+     *
+     * @param down    neighbouring channels of down_proj's input that are turned together, whose inverse is in its weight; 0 for none
+     * @param heads   the same of every head's queries and keys after rope
+     * @param dynamic whether o_proj and down_proj compute on the residual's scale
      */
-    public record Online(int down, int heads) {
-        public static final Online NONE = new Online(0, 0);
-        /** What the type of a model with such rotations ends in. */
+    public record Online(int down, int heads, boolean dynamic) {
+        public static final Online NONE = new Online(0, 0, false);
+        /** What the type of a model with any of this ends in. */
         private static final String SUFFIX = "-online";
 
         private static Online of(JsonNode c, int F, int D, String origin) {
@@ -38,7 +45,7 @@ public record ModelConfig(String type, int V, int C, int F, int layers, int H, i
             if (!fits(down, F) || !fits(heads, D)) {
                 throw Fail.data("%s: qat_online turns %d of %d channels and %d of a head's %d together, expected powers of two that divide them", origin, down, F, heads, D);
             }
-            return new Online(down, heads);
+            return new Online(down, heads, o.path("dynamic").asBoolean(false));
         }
 
         private static boolean fits(int size, int channels) {
@@ -51,11 +58,11 @@ public record ModelConfig(String type, int V, int C, int F, int layers, int H, i
             if (type.endsWith(SUFFIX)) type = type.substring(0, type.length() - SUFFIX.length());
             json.remove("qat_online");
             json.put("model_type", equals(NONE) ? type : type + SUFFIX);
-            if (!equals(NONE)) json.putObject("qat_online").put("down", down).put("heads", heads);
+            if (!equals(NONE)) json.putObject("qat_online").put("down", down).put("heads", heads).put("dynamic", dynamic);
         }
     }
 
-    /** A model without rotations of its own. */
+    /** A model that turns and scales nothing on the way. */
     public ModelConfig(String type, int V, int C, int F, int layers, int H, int K, int D, float eps, RopeScaling rope, int context,
                        boolean tied, boolean qkvBias, boolean outBias, boolean mlpBias, boolean qkNorm) {
         this(type, V, C, F, layers, H, K, D, eps, rope, context, tied, qkvBias, outBias, mlpBias, qkNorm, Online.NONE);
@@ -135,7 +142,7 @@ public record ModelConfig(String type, int V, int C, int F, int layers, int H, i
         return new ModelConfig(type, V, C, F, layers, H, K, D, eps, rope, context, tied, qkvBias, outBias, mlpBias, qkNorm, online);
     }
 
-    /** The same with these rotations in its forward pass. */
+    /** The same with this in its forward pass. */
     public ModelConfig online(Online online) {
         return new ModelConfig(type, V, C, F, layers, H, K, D, eps, rope, context, tied, qkvBias, outBias, mlpBias, qkNorm, online);
     }

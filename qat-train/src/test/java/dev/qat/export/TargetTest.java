@@ -9,6 +9,7 @@ import dev.qat.data.GgmlType;
 import dev.qat.data.HfModelDir;
 import dev.qat.method.Rule;
 import dev.qat.model.Linear;
+import dev.qat.model.ModelConfig;
 import dev.qat.ops.Grid;
 import dev.qat.ops.Ops;
 import dev.qat.ops.Snap;
@@ -115,6 +116,16 @@ class TargetTest {
             Failing.with(Fail.USAGE, () -> Target.of("awq:w4").check(codes, source, tiny.model.config), "44 outputs");
             Failing.with(Fail.USAGE, () -> Target.of("gguf:q4_0").check(codes, source, tiny.model.config), "group = 48", "multiple of 32");
             Failing.with(Fail.USAGE, () -> Target.of("awq:w4").check(List.of(), source, tiny.model.config), "no stage", "rtn");
+        }
+    }
+
+    @Test
+    void whatStandsInTheForwardPassIsRefused() {
+        Tiny tiny = tiny(64, 64).trainedFor("gptq:w4g64");
+        try (HfModelDir source = HfModelDir.describe(tiny.dir)) {
+            var scaled = tiny.model.config.online(new ModelConfig.Online(0, 0, true));
+            for (String target : List.of("gptq:w4g64", "gguf:q4_0")) Failing.with(Fail.USAGE, () -> Target.of(target).check(tiny.packed.values(), source, scaled), "scales", "dynamic");
+            Target.of("hf").check(tiny.packed.values(), source, scaled);
         }
     }
 

@@ -36,8 +36,8 @@ final class CudaMethodsTest {
             case "kv-balance" -> List.of(new KvBalance(4, 16, 4, Part.ALL), new MinMaxRounding("32-32-4", -1, false, true));
             case "smoothquant" -> List.of(new SmoothQuant(0.5, 4, Part.ALL), new MinMaxRounding("4-8-4", -1, false, false));
             case "spinquant" -> List.of(new SpinQuant("4-8-8", true, 3, 2, 0.1, dev.qat.train.EndToEnd.Loss.CROSS_ENTROPY, Part.ALL, false, false), new StaticRounding("4-8-8", 3, 4, Part.ALL));
-            case "turned" -> List.of(new FptLocal(4, 10, 0.01, true, true), new FptQuant("4-8-8", 3, 3, 2, 1e-3, 0.05, true, true, true, 0.05, 0, Part.ALL, false, false));
-            default -> List.of(new FptLocal(4, 10, 0.01, true, false), new FptQuant("4-8-4", 3, 4, 2, 1e-3, 0.05, true, true, true, 0, 0, Part.ALL, false, false));
+            case "turned" -> List.of(new FptLocal(4, 10, 0.01, true, true, false), new FptQuant("4-8-8", 3, 3, 2, 1e-3, 0.05, true, true, true, 0.05, 0, Part.ALL, false, false));
+            default -> List.of(new FptLocal(4, 10, 0.01, true, false, false), new FptQuant("4-8-4", 3, 4, 2, 1e-3, 0.05, true, true, true, 0, 0, Part.ALL, false, false));
         };
     }
 

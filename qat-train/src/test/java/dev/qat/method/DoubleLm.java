@@ -15,6 +15,14 @@ final class DoubleLm {
     boolean interleaved;
     /** Size of the Hadamard rotation that down's input passes; 0 for none. */
     int rotation;
+    /** How FPTQuant's S_n keeps the residual of every token: not at all, or scaled, from norm to norm, ε with it or (a mistake) as it was. */
+    enum Residual { PLAIN, SCALED, SCALED_BUT_EPS }
+
+    Residual residual = Residual.PLAIN;
+    /** Scales what o and down read, not what they make: right only where they have no bias. */
+    boolean atInputs;
+    /** What the residual of each token was multiplied by. */
+    private double[] scale;
 
     DoubleLm(Model m, Merge weights) {
         this.m = m;
@@ -26,11 +34,13 @@ final class DoubleLm {
     double[] logits(int... ids) {
         int T = ids.length, C = c.C();
         double[][] x = new double[T][];
+        scale = new double[T];
+        java.util.Arrays.fill(scale, 1);
         for (int t = 0; t < T; t++) x[t] = java.util.Arrays.copyOfRange(weights.of(m.embedding), ids[t] * C, (ids[t] + 1) * C);
         for (Block b : m.blocks()) block(b, x);
         double[] out = new double[T * c.V()], head = weights.of(m.head);
         for (int t = 0; t < T; t++) {
-            double[] n = norm(x[t], weights.of(m.norm));
+            double[] n = normed(x[t], t, weights.of(m.norm));
             for (int v = 0; v < c.V(); v++) for (int i = 0; i < C; i++) out[t * c.V() + v] += n[i] * head[v * C + i];
         }
         return out;
@@ -40,7 +50,7 @@ final class DoubleLm {
         int T = x.length, D = c.D(), group = c.H() / c.K();
         double[][] q = new double[T][], k = new double[T][], v = new double[T][];
         for (int t = 0; t < T; t++) {
-            double[] n = norm(x[t], weights.of(b.norm1));
+            double[] n = normed(x[t], t, weights.of(b.norm1));
             q[t] = turned(heads(linear(b.q, n), b.qNorm), t);
             k[t] = turned(heads(linear(b.k, n), b.kNorm), t);
             v[t] = linear(b.v, n);
@@ -48,13 +58,13 @@ final class DoubleLm {
         for (int t = 0; t < T; t++) {
             double[] o = new double[c.H() * D];
             for (int h = 0; h < c.H(); h++) attend(o, h * D, h / group * D, q[t], k, v, t);
-            add(x[t], linear(b.o, o));
+            add(x[t], onto(b.o, o, t));
         }
         for (int t = 0; t < T; t++) {
-            double[] n = norm(x[t], weights.of(b.norm2)), gate = linear(b.gate, n), up = linear(b.up, n);
+            double[] n = normed(x[t], t, weights.of(b.norm2)), gate = linear(b.gate, n), up = linear(b.up, n);
             for (int i = 0; i < up.length; i++) up[i] *= gate[i] / (1 + Math.exp(-gate[i]));
             if (rotation > 0) Folds.right(up, Hadamard.sylvester(rotation), rotation);
-            add(x[t], linear(b.down, up));
+            add(x[t], onto(b.down, up, t));
         }
     }
 
@@ -72,6 +82,29 @@ final class DoubleLm {
     private double[] linear(Linear l, double[] x) {
         double[] w = weights.of(l.weight), y = l.bias == null ? new double[w.length / x.length] : weights.of(l.bias).clone();
         for (int o = 0; o < y.length; o++) for (int i = 0; i < x.length; i++) y[o] += w[o * x.length + i] * x[i];
+        return y;
+    }
+
+    /** A norm of the residual: r = 1/√(mean x̃² + ε s²), s ← s r, x̃ ← x̃ r, which is its output but for the gain. */
+    private double[] normed(double[] x, int t, double[] gain) {
+        if (residual == Residual.PLAIN) return norm(x, gain);
+        double squares = 0, eps = residual == Residual.SCALED ? c.eps() * scale[t] * scale[t] : c.eps();
+        for (double v : x) squares += v * v;
+        double r = 1 / Math.sqrt(squares / x.length + eps);
+        scale[t] *= r;
+        double[] y = new double[x.length];
+        for (int i = 0; i < y.length; i++) {
+            x[i] *= r;
+            y[i] = x[i] * gain[i];
+        }
+        return y;
+    }
+
+    /** s · (W u + b), or W (s u) + b. */
+    private double[] onto(Linear l, double[] u, int t) {
+        if (atInputs) for (int i = 0; i < u.length; i++) u[i] *= scale[t];
+        double[] y = linear(l, u);
+        if (!atInputs) for (int i = 0; i < y.length; i++) y[i] *= scale[t];
         return y;
     }
 

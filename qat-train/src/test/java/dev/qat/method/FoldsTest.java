@@ -9,6 +9,7 @@ import dev.qat.cpu.CpuBackend;
 import dev.qat.data.HfModelDir;
 import dev.qat.model.Block;
 import dev.qat.model.Model;
+import dev.qat.model.ModelConfig;
 import dev.qat.model.Probe;
 import dev.qat.model.Shared;
 import dev.qat.model.Tiny;
@@ -83,6 +84,10 @@ final class FoldsTest {
                 lm.rotation = Hadamard.block(m.config.F());
                 m.blocks().forEach(b -> Folds.down(to, b, lm.rotation));
             }
+            case "dynamic" -> {
+                lm.residual = DoubleLm.Residual.SCALED;
+                m.turn(new ModelConfig.Online(0, 0, true));
+            }
             default -> throw new AssertionError(name);
         }
     }
@@ -91,23 +96,25 @@ final class FoldsTest {
     @ValueSource(strings = {"llama", "one key head a query head", "one key head, biases", "biased", "qwen2", "qwen3"})
     void everyFoldAloneAndAllTogether(String config) {
         try (Backend be = new CpuBackend(1)) {
-            for (String fold : new String[] {"gains", "residual", "keys", "values", "up", "down", "all"}) {
+            for (String fold : new String[] {"gains", "residual", "keys", "values", "up", "down", "dynamic", "all"}) {
                 Model m = Tiny.model(be, named(config), 5);
                 m.untie();
                 Merge weights = new Merge(be.memory());
                 DoubleLm lm = new DoubleLm(m, weights);
                 float[] single = new Probe(be, m).logits(IDS);
+                int[] said = new Probe(be, m).greedy(new int[] {1, 7}, 8);
                 double[] before = lm.logits(IDS);
                 double spread = 0;
                 for (double v : before) spread = Math.max(spread, Math.abs(v));
                 assertEquals(0, off(before, doubles(single)), 1e-4, "the oracle is the engine's model");
-                if (fold.equals("all")) for (String one : new String[] {"residual", "values", "keys", "up", "down"}) fold(one, weights, m, lm);
+                if (fold.equals("all")) for (String one : new String[] {"residual", "values", "keys", "up", "down", "dynamic"}) fold(one, weights, m, lm);
                 else fold(fold, weights, m, lm);
                 assertEquals(0, off(before, lm.logits(IDS)), 1e-10, fold + " in double, logits up to " + spread);
                 int rotation = lm.rotation;
                 weights.store();
                 if (rotation > 0) m.blocks().forEach(b -> b.down.inputSite.add((t, x) -> Ops.hadamard(t, x, rotation)));
                 assertEquals(0, off(before, doubles(new Probe(be, m).logits(IDS))), 1e-4, fold + " rounded to fp32");
+                assertArrayEquals(said, new Probe(be, m).greedy(new int[] {1, 7}, 8), fold + " token by token");
             }
         }
     }
@@ -117,14 +124,14 @@ final class FoldsTest {
     @ValueSource(strings = {"stories260K", "tinystories656K", "stories3M"})
     void everyFoldOnARealModel(String name) {
         try (HfModelDir dir = HfModelDir.open(Shared.asset(name)); Backend be = new CpuBackend(1)) {
-            for (String fold : new String[] {"gains", "residual", "keys", "values", "up", "down", "all"}) {
+            for (String fold : new String[] {"gains", "residual", "keys", "values", "up", "down", "dynamic", "all"}) {
                 Model m = Model.load(dir, be.memory());
                 m.untie();
                 Merge weights = new Merge(be.memory());
                 DoubleLm lm = new DoubleLm(m, weights);
                 double[] before = lm.logits(IDS);
                 assertEquals(0, off(before, doubles(new Probe(be, m).logits(IDS))), 1e-4, "the oracle is the engine's model");
-                if (fold.equals("all")) for (String one : new String[] {"residual", "values", "keys", "up", "down"}) fold(one, weights, m, lm);
+                if (fold.equals("all")) for (String one : new String[] {"residual", "values", "keys", "up", "down", "dynamic"}) fold(one, weights, m, lm);
                 else fold(fold, weights, m, lm);
                 assertEquals(0, off(before, lm.logits(IDS)), 1e-10, fold + " in double");
                 int rotation = lm.rotation;
@@ -208,6 +215,41 @@ final class FoldsTest {
             System.arraycopy(o, 0, to.of(b.o.weight), 0, o.length);
             cyclic(to, b, m, right);
         }) > 1e-2, "heads in turn instead of group by group");
+        assertTrue(damage("llama", (_, _, lm) -> lm.residual = DoubleLm.Residual.SCALED_BUT_EPS) > 1e-6, "a residual scaled, and the norm's ε as it was");
+        assertTrue(damage("biased", (_, _, lm) -> {
+            lm.residual = DoubleLm.Residual.SCALED;
+            lm.atInputs = true;
+        }) > 1e-2, "what o reads scaled, and its bias not");
+    }
+
+    /** Where o and down have no bias, it is the same to scale what they read. */
+    @ParameterizedTest
+    @ValueSource(strings = {"llama", "qwen2", "qwen3"})
+    void scaledAtTheInputsOfLinears(String config) {
+        assertEquals(0, damage(config, (_, _, lm) -> {
+            lm.residual = DoubleLm.Residual.SCALED;
+            lm.atInputs = true;
+        }), 1e-10);
+    }
+
+    /** Two blocks on (3, 4) in double: the residual scaled from norm to norm is what the size of each norm's input says. */
+    @ParameterizedTest
+    @CsvSource({"0, 0.282842712, 0.200957482", "0.5, 0.277350098, 0.200061614"})
+    void aScaledResidual(double eps, double first, double second) {
+        double[] x = {3, 4}, kept = {3, 4};
+        double s = 1;
+        for (double expected : new double[] {first, second}) {
+            double r = 1 / Math.sqrt((x[0] * x[0] + x[1] * x[1]) / 2 + eps * s * s), size = Math.sqrt((kept[0] * kept[0] + kept[1] * kept[1]) / 2 + eps);
+            s *= r;
+            assertEquals(expected, s, 1e-8);
+            assertEquals(1 / size, s, 1e-12);
+            double[] n = {x[0] * r, x[1] * r}, u = {n[1], 2 * n[0]};
+            for (int i = 0; i < 2; i++) {
+                x[i] = n[i] + s * u[i];
+                kept[i] += size * (u[i] / size);
+                assertEquals(kept[i], x[i] / s, 1e-12);
+            }
+        }
     }
 
     /** o ← W M⁻ᵀ with the matrices dealt to query heads in turn. */

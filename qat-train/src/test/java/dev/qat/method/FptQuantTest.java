@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.qat.cpu.CpuBackend;
+import dev.qat.model.Model;
 import dev.qat.model.Probe;
 import dev.qat.model.Tiny;
 import dev.qat.ops.Backend;
@@ -17,6 +18,7 @@ import dev.qat.train.Schedule;
 import dev.qat.train.Stage;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -90,12 +92,29 @@ final class FptQuantTest {
         });
     }
 
+    /** Merged and baked, no transform is left but those that cannot be: T_d and S_n; and the quantizers, until they are taken out. */
+    @Test
+    void onlyWhatCannotBeMergedIsLeft() {
+        Loud.look(temp, Tiny.LLAMA, run -> {
+            Model m = run.student();
+            Map<String, Long> before = Probe.calls(run.backend(), m, IDS.length);
+            new FptLocal(4, 3, 0.01, true, true, true).run(run);
+            new FptQuant("4-8-8", 3, 2, 8, 1e-2, 0, true, true, true, 0.1, 0, Part.ALL, true, false).run(run);
+            run.reset();
+            run.bake();
+            Map<String, Long> after = Probe.calls(run.backend(), m, IDS.length);
+            assertEquals(m.blocks().size(), after.remove("hadamard"));
+            assertEquals(4 * m.blocks().size(), after.remove("rmsScale"));
+            assertEquals(before, after);
+        });
+    }
+
     /** What is merged is a start like any other: LLM-QAT trains on from it, and ends nearer than what it was given. */
     @Test
     void llmQatGoesOnFromIt() {
         try (Backend be = new CpuBackend(1)) {
             Path model = model(be);
-            List<Runner.Row> rows = Loud.run(temp, be, model, List.of(new FptLocal(4, 20, 0.01, true, true), stage(30, 2e-2, true),
+            List<Runner.Row> rows = Loud.run(temp, be, model, List.of(new FptLocal(4, 20, 0.01, true, true, false), stage(30, 2e-2, true),
                     new FptQuant("4-6-6", 3, 60, 8, 5e-3, 0.05, false, false, false, 0, 1e-3, Part.ALL, true, false), new LlmQat("4-6-6", -1, false, false, false, Trained.ALL, 3, 8, 1e-3, 0, 0, 0.999, 1, Schedule.DEFAULTS, LlmQat.Distance.KL, 0, 0, 1, Part.ALL, true, false, 0)));
             System.out.printf("fpt-local, fptquant: KL %.4f, all weights under the same quantizers: %.4f, llm-qat by the token: %.4f%n", rows.get(2).kl(), rows.get(3).kl(), rows.get(4).kl());
             assertTrue(rows.get(3).kl() < rows.get(2).kl(), rows.toString());

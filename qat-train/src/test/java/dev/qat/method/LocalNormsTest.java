@@ -102,7 +102,7 @@ final class LocalNormsTest {
             Path model = Loud.write(temp, be, Tiny.LLAMA, 10);
             Stage rounding = new MinMaxRounding("4-4-4", -1, false, false);
             double plain = Loud.run(temp, be, model, List.of(rounding)).getLast().kl();
-            for (Stage s : List.of(new SmoothQuant(0.5, 8, dev.qat.train.Part.ALL), Rotate.DEFAULTS, new FptLocal(4, 50, 0.01, true, false))) {
+            for (Stage s : List.of(new SmoothQuant(0.5, 8, dev.qat.train.Part.ALL), Rotate.DEFAULTS, new FptLocal(4, 50, 0.01, true, false, false))) {
                 double after = Loud.run(temp, be, model, List.of(s, rounding)).getLast().kl();
                 System.out.printf("%s, then 4-4-4: KL %.4f, without it %.4f%n", s, after, plain);
                 assertTrue(after < plain, s + ": KL " + after + ", without it " + plain);

@@ -38,7 +38,7 @@ final class RealModelMethodsTest {
     void transformsLeaveARealModelAsItIs() {
         try (Backend be = new CpuBackend(2)) {
             List<Runner.Row> rows = run(be, new SmoothQuant(0.5, 8, Part.ALL), new Teq(4, 64, 3, 2, 1e-2, 0.05, Teq.Loss.DISTILL, true, true, Part.ALL, true, false),
-                    new FptLocal(4, 10, 0.01, true, true), new Teq(4, 64, 3, 2, 1e-2, 0.05, Teq.Loss.CROSS_ENTROPY, false, true, Part.ALL, true, false));
+                    new FptLocal(4, 10, 0.01, true, true, false), new Teq(4, 64, 3, 2, 1e-2, 0.05, Teq.Loss.CROSS_ENTROPY, false, true, Part.ALL, true, false));
             assertEquals(5, rows.size());
             for (Runner.Row r : rows) {
                 assertEquals(0, r.kl(), 1e-6, r.name());

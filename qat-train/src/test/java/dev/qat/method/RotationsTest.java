@@ -22,6 +22,7 @@ import dev.qat.train.Stage;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -169,9 +170,9 @@ final class RotationsTest {
 
     /** Nothing is left in the graph but what cannot be merged, and what is computed stays. */
     @ParameterizedTest
-    @CsvSource({"llama, 3", "biased, 3", "qwen2, 3", "qwen3, 3", "llama, 1", "qwen3, 1", "llama, 0"})
+    @CsvSource({"llama, 3", "biased, 3", "qwen2, 3", "qwen3, 3", "llama, 1", "biased, 1", "qwen3, 1", "llama, 0"})
     void onlyOnlineRotationsAreLeft(String config, int perBlock) {
-        Stage stage = perBlock == 3 ? new Rotate(true, true, true) : perBlock == 1 ? new FptLocal(4, 5, 0.01, true, true) : Rotate.DEFAULTS;
+        Stage stage = perBlock == 3 ? new Rotate(true, true, true) : perBlock == 1 ? new FptLocal(4, 5, 0.01, true, true, true) : Rotate.DEFAULTS;
         Loud.look(temp, Tiny.named(config), run -> {
             Backend be = run.backend();
             Model m = run.student();
@@ -181,7 +182,8 @@ final class RotationsTest {
             for (String when : new String[] {"after the stage", "after bake"}) {
                 Map<String, Long> after = Probe.calls(be, m, IDS.length);
                 assertEquals(perBlock * m.blocks().size(), after.getOrDefault("hadamard", 0L), when);
-                after.remove("hadamard");
+                assertEquals(perBlock == 1 && !config.equals("biased") ? 4 * m.blocks().size() : 0, after.getOrDefault("rmsScale", 0L), when);
+                after.keySet().removeAll(Set.of("hadamard", "rmsScale"));
                 assertEquals(before, after, when);
                 assertEquals(0, Probe.off(logits, new Probe(be, m).logits(IDS)), 1e-4, when);
                 run.reset();
@@ -195,28 +197,31 @@ final class RotationsTest {
     void scalesPassTheRotationOfDown() {
         try (Backend be = new CpuBackend(1)) {
             Path model = Loud.write(temp, be, Tiny.LLAMA, 6);
-            List<Runner.Row> rows = Loud.run(temp, be, model, List.of(new FptLocal(4, 20, 0.01, true, true), new Teq(3, 12, 20, 8, 1e-2, 0.05, Teq.Loss.DISTILL, false, true, Part.ALL, true, false)));
+            List<Runner.Row> rows = Loud.run(temp, be, model, List.of(new FptLocal(4, 20, 0.01, true, true, false), new Teq(3, 12, 20, 8, 1e-2, 0.05, Teq.Loss.DISTILL, false, true, Part.ALL, true, false)));
             assertEquals(0, rows.getLast().kl(), 1e-5);
         }
     }
 
-    /** Written and read again, the model turns what it turned; config.json says so, and its type is one that other engines refuse. */
-    @Test
-    void theWrittenModelTurnsToo() throws Exception {
+    /** Written and read again, the model turns and scales what it did; config.json says so, and its type is one that other engines refuse. */
+    @ParameterizedTest
+    @ValueSource(strings = {"rotate", "fpt-local"})
+    void theWrittenModelTurnsToo(String method) throws Exception {
+        boolean turns = method.equals("rotate");
+        Stage stage = turns ? new Rotate(true, true, true) : new FptLocal(4, 5, 0.01, true, true, true);
         try (Backend be = new CpuBackend(1)) {
             Path model = Loud.write(temp, be, Tiny.LLAMA, 6);
-            List<Runner.Row> rows = Loud.run(temp, be, model, List.of(new Rotate(true, true, true)));
+            List<Runner.Row> rows = Loud.run(temp, be, model, List.of(stage));
             assertEquals(0, rows.getLast().kl(), 1e-5);
             Path made = temp.resolve("runs/run/model");
             String config = java.nio.file.Files.readString(made.resolve("config.json"));
             assertTrue(config.contains("\"llama-online\"") && config.contains("qat_online"), config);
             try (var dir = dev.qat.data.HfModelDir.open(made); var plain = dev.qat.data.HfModelDir.open(model)) {
                 Model a = Model.load(plain, be.memory()), b = Model.load(dir, be.memory());
-                assertEquals(new ModelConfig.Online(4, 2), b.config.online());
+                assertEquals(turns ? new ModelConfig.Online(4, 2, false) : new ModelConfig.Online(4, 0, true), b.config.online());
                 assertEquals(0, Probe.off(new Probe(be, a).logits(IDS), new Probe(be, b).logits(IDS)), 1e-4);
                 assertArrayEquals(new Probe(be, a).greedy(new int[] {1, 7}, 8), new Probe(be, b).greedy(new int[] {1, 7}, 8), "token by token");
             }
-            Fail f = assertThrows(Fail.class, () -> Loud.run(temp.resolve("again"), be, made, List.of(new Rotate(true, true, true))));
+            Fail f = assertThrows(Fail.class, () -> Loud.run(temp.resolve("again"), be, made, List.of(stage)));
             assertEquals(Fail.USAGE, f.code());
         }
     }
