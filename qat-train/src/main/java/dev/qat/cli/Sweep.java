@@ -62,10 +62,10 @@ final class Sweep implements Callable<Integer> {
         static final Variant DEFAULTS = new Variant(null, List.of(), List.of());
     }
 
-    /** What one stage came to, over the seeds: perplexity, KL, percent of ternary weights at zero before and after; and the value that was tuned, or null. */
-    private record Cell(SummaryStatistics perplexity, SummaryStatistics kl, SummaryStatistics before, SummaryStatistics after, String tuned) {
+    /** What one stage came to, over the seeds: perplexity, KL, percent of ternary weights at zero before and after, of the former those that stayed; and the tuned value, or null. */
+    private record Cell(SummaryStatistics perplexity, SummaryStatistics kl, SummaryStatistics before, SummaryStatistics after, SummaryStatistics stayed, String tuned) {
         Cell(String tuned) {
-            this(new SummaryStatistics(), new SummaryStatistics(), new SummaryStatistics(), new SummaryStatistics(), tuned);
+            this(new SummaryStatistics(), new SummaryStatistics(), new SummaryStatistics(), new SummaryStatistics(), new SummaryStatistics(), tuned);
         }
 
         void add(JsonNode stage) {
@@ -75,11 +75,13 @@ final class Sweep implements Callable<Integer> {
             if (!notes.has("dead_end")) return;
             before.addValue(100 * notes.get("dead_start").asDouble());
             after.addValue(100 * notes.get("dead_end").asDouble());
+            if (notes.has("dead_stayed")) stayed.addValue(100 * notes.get("dead_stayed").asDouble());
         }
 
         String text() {
             String spread = perplexity.getN() > 1 && perplexity.getStandardDeviation() > 0 ? " ± " + number(perplexity.getStandardDeviation()) : "", dead = "";
             if (after.getN() > 0) dead = String.format(Locale.ROOT, before.getMean() == after.getMean() ? ", %2$.1f %% dead" : ", %.1f → %.1f %% dead", before.getMean(), after.getMean());
+            if (stayed.getN() > 0) dead += String.format(Locale.ROOT, ", %.0f %% stayed", stayed.getMean());
             return number(perplexity.getMean()) + spread + " (" + number(kl.getMean()) + ")" + dead + (tuned == null ? "" : ", at " + tuned);
         }
 
@@ -115,7 +117,7 @@ final class Sweep implements Callable<Integer> {
 
     /**
      * GitHub's markup; a cell is the mean perplexity ± its standard deviation, in brackets the mean KL from full precision; for ternary weights the
-     * share at zero before and after training; and the tuned value.
+     * share at zero before and after training, and how many of the former stayed there; and the tuned value.
      */
     private String table(Plan plan, List<String> everywhere) {
         StringBuilder lines = new StringBuilder();

@@ -10,7 +10,9 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.stream.Stream;
 
 /**
@@ -48,8 +50,10 @@ public record RunStatus(String name, Path directory, String state, Pulse pulse, 
         List<Runner.Row> rows = new ArrayList<>();
         try {
             for (JsonNode s : new ObjectMapper().readTree(result.toFile()).path("stages")) {
+                Map<String, Double> notes = new LinkedHashMap<>();
+                s.path("notes").properties().forEach(e -> notes.put(e.getKey(), e.getValue().asDouble()));
                 rows.add(new Runner.Row(s.path("name").asText(), s.path("perplexity").asDouble(), s.path("kl").asDouble(), s.path("top1").asDouble(),
-                        s.path("bits_per_weight").asDouble(), s.path("seconds").asDouble()));
+                        s.path("bits_per_weight").asDouble(), s.path("seconds").asDouble(), notes));
             }
         } catch (IOException e) {
             throw Fail.io(e, "%s: cannot read: %s", result, e.getMessage());

@@ -8,10 +8,13 @@ import java.io.ByteArrayOutputStream;
 import java.io.PrintStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
+import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import javax.xml.parsers.DocumentBuilderFactory;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.w3c.dom.Element;
 
 final class StatusTest {
     @TempDir
@@ -45,7 +48,7 @@ final class StatusTest {
         var svg = DocumentBuilderFactory.newInstance().newDocumentBuilder().parse(plot.toFile());
         assertEquals(2, svg.getElementsByTagName("polyline").getLength(), "the losses of block-ap and of e2e-qp");
         long steps = Files.lines(run.resolve("metrics.jsonl")).filter(l -> l.contains("e2e-qp")).count();
-        assertEquals(steps, ((org.w3c.dom.Element) svg.getElementsByTagName("polyline").item(1)).getAttribute("points").split(" ").length);
+        assertEquals(steps, ((Element) svg.getElementsByTagName("polyline").item(1)).getAttribute("points").split(" ").length);
         String pulse = Files.readString(run.resolve("status.json"));
         // a process that died leaves a pulse that says it runs
         Files.writeString(run.resolve("status.json"), pulse.replace("\"finished\"", "\"running\""));
@@ -61,5 +64,28 @@ final class StatusTest {
             lock.lock();
             out(1, "status", "--alive", "30", temp.resolve("runs").toString());
         }
+    }
+
+    /** Two stages of one name go on in one line, and what was judged after them stands where they end. */
+    @Test
+    void stagesThatGoOnAreOneLine() throws Exception {
+        StringBuilder lines = new StringBuilder();
+        for (String stage : List.of("absmean", "absmean", "twn")) {
+            for (int i = 0; i < 3; i++) lines.append("{\"stage\":\"%s\",\"step\":%d,\"train/loss\":%d,\"train/lr\":1}%n".formatted(stage, i, 5 - i));
+        }
+        Files.writeString(temp.resolve("metrics.jsonl"), lines);
+        Files.writeString(temp.resolve("result.json"), """
+                {"stages": [{"name": "fp", "perplexity": 3}, {"name": "absmean", "perplexity": 9, "notes": {"dead_stayed": 0.5}},
+                            {"name": "absmean", "perplexity": 8, "notes": {"dead_stayed": 0.75}}, {"name": "twn", "perplexity": 7}]}""");
+        Files.createFile(temp.resolve("recipe.yaml"));
+        Path plot = temp.resolve("plot.svg");
+        out(0, "status", temp.toString(), "--plot", plot.toString());
+        var svg = DocumentBuilderFactory.newInstance().newDocumentBuilder().parse(plot.toFile());
+        var drawn = svg.getElementsByTagName("polyline");
+        List<Integer> points = IntStream.range(0, drawn.getLength()).mapToObj(i -> ((Element) drawn.item(i)).getAttribute("points").split(" ").length).toList();
+        assertEquals(List.of(6, 3, 2, 1, 2), points, "losses of absmean and twn; perplexities of both; what stayed dead");
+        assertEquals(5, svg.getElementsByTagName("circle").getLength());
+        String[] losses = ((Element) drawn.item(0)).getAttribute("points").split("[ ,]"), judged = ((Element) drawn.item(2)).getAttribute("points").split("[ ,]");
+        assertEquals(List.of(losses[4], losses[10]), List.of(judged[0], judged[2]), "judged at the third and the sixth step");
     }
 }

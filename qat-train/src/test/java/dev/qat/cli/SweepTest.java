@@ -79,7 +79,7 @@ final class SweepTest {
                 """.formatted(temp));
         assertEquals(0, Main.run("sweep", temp.resolve("sweep.yaml").toString()));
         List<String> table = Files.readAllLines(temp.resolve("tuned/table.md"));
-        assertTrue(table.get(2).matches("\\| twn \\| [\\d.]+ (± [\\d.]+ )?\\([\\d.]+\\), [\\d.]+ % dead \\| [\\d.]+ ± [\\d.]+ \\([\\d.]+\\), [\\d.]+ → [\\d.]+ % dead, at 1e-3 \\|"), table.get(2));
+        assertTrue(table.get(2).matches("\\| twn \\| [\\d.]+ (± [\\d.]+ )?\\([\\d.]+\\), [\\d.]+ % dead \\| [\\d.]+ ± [\\d.]+ \\([\\d.]+\\), [\\d.]+ → [\\d.]+ % dead, \\d+ % stayed, at 1e-3 \\|"), table.get(2));
         for (String made : List.of("1e-9-1", "1e3-1", "1e-3-1", "1e-3-2")) assertTrue(Files.exists(temp.resolve("tuned/twn-trained-" + made + "/result.json")), made);
         assertTrue(Files.notExists(temp.resolve("tuned/twn-trained-1e3-2")), "the second seed at the best rate only");
         assertEquals(Fail.USAGE, Main.run("sweep", temp.resolve("sweep.yaml").toString(), "tune.key=''"));
