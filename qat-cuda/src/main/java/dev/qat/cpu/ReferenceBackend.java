@@ -357,13 +357,13 @@ public final class ReferenceBackend implements Backend {
     }
 
     @Override
-    public void reactivate(Tensor bias, Tensor dead, Tensor plus, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits trits) {
-        ReferenceTernary.reactivate(bias, dead, plus, w, scale, edge, epsilon, trits);
+    public void reactivate(Tensor bias, Tensor dead, Tensor plus, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits trits, boolean sign) {
+        ReferenceTernary.reactivate(bias, dead, plus, w, scale, edge, epsilon, trits, sign);
     }
 
     @Override
-    public void reactivateBack(Grad dw, Grad depsilon, Tensor dy, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits trits) {
-        ReferenceTernary.reactivateBack(dw, depsilon, dy, w, scale, edge, epsilon, trits);
+    public void reactivateBack(Grad dw, Grad depsilon, Tensor dy, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits trits, boolean sign) {
+        ReferenceTernary.reactivateBack(dw, depsilon, dy, w, scale, edge, epsilon, trits, sign);
     }
 
     // ---- optimizer ---------------------------------------------------------------------------------------------------

@@ -114,7 +114,12 @@ final class ReferenceTernary {
         return !(Math.abs(get(w, i)) >= e);
     }
 
-    static void reactivate(Tensor bias, Tensor dead, Tensor plus, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits t) {
+    /** What epsilon is multiplied with; NaN where the weight is. */
+    private static float counts(float w, boolean sign) {
+        return sign ? w >= 0 ? 1 : w < 0 ? -1 : w : w;
+    }
+
+    static void reactivate(Tensor bias, Tensor dead, Tensor plus, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits t, boolean sign) {
         long I = w.cols();
         for (long o = 0; o < w.rows(); o++) {
             double sum = 0;
@@ -122,14 +127,14 @@ final class ReferenceTernary {
             for (long i = o * I; i < (o + 1) * I; i++) {
                 if (!dead(w, i, scale, edge, t)) continue;
                 count++;
-                sum += (double) get(w, i) * get(epsilon, epsilon.size() == w.size() ? i : o);
+                sum += (double) counts(get(w, i), sign) * get(epsilon, epsilon.size() == w.size() ? i : o);
             }
             put(bias, o, (plus == null ? 0 : get(plus, o)) + sum);
             put(dead, o, count);
         }
     }
 
-    static void reactivateBack(Grad dw, Grad depsilon, Tensor dy, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits t) {
+    static void reactivateBack(Grad dw, Grad depsilon, Tensor dy, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits t, boolean sign) {
         long I = w.cols();
         boolean each = epsilon.size() == w.size();
         for (long o = 0; o < w.rows(); o++) {
@@ -137,9 +142,9 @@ final class ReferenceTernary {
             double sum = 0;
             for (long i = o * I; i < (o + 1) * I; i++) {
                 boolean dead = dead(w, i, scale, edge, t);
-                if (dead) sum += get(w, i);
-                give(dw, i, dead ? d * get(epsilon, each ? i : o) : 0);
-                if (each) give(depsilon, i, dead ? d * get(w, i) : 0);
+                if (dead) sum += counts(get(w, i), sign);
+                give(dw, i, !dead ? 0 : sign ? d : d * get(epsilon, each ? i : o));
+                if (each) give(depsilon, i, dead ? d * counts(get(w, i), sign) : 0);
             }
             if (!each) give(depsilon, o, d * sum);
         }

@@ -203,7 +203,12 @@ final class Ternary {
         return k.andNot(v.abs().compare(VectorOperators.GE, edge));
     }
 
-    void reactivate(Tensor bias, Tensor dead, Tensor plus, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits t) {
+    /** What epsilon is multiplied with: weights, or their signs; NaN where a weight is. */
+    private static FloatVector counts(FloatVector v, boolean sign) {
+        return sign ? v.blend(1, v.compare(VectorOperators.GE, 0)).blend(-1, v.compare(VectorOperators.LT, 0)) : v;
+    }
+
+    void reactivate(Tensor bias, Tensor dead, Tensor plus, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits t, boolean sign) {
         Fail.unless(!t.quads(), "quads have no dead zone");
         boolean each = epsilon.size() == w.size();
         team.each(w.rows(), 1, (_, from, to) -> {
@@ -218,6 +223,7 @@ final class Ternary {
                         VectorMask<Float> k = tail(last - i);
                         FloatVector v = load(w.address + 4 * i, k);
                         VectorMask<Float> out = dead(v, k, e);
+                        v = counts(v, sign);
                         sum = sum.add(each ? v.mul(load(epsilon.address + 4 * i, k)) : v, out);
                         count += out.trueCount();
                     }
@@ -229,11 +235,11 @@ final class Ternary {
         });
     }
 
-    void reactivateBack(Grad dw, Grad depsilon, Tensor dy, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits t) {
+    void reactivateBack(Grad dw, Grad depsilon, Tensor dy, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits t, boolean sign) {
         boolean each = epsilon.size() == w.size();
         team.each(w.rows(), 1, (_, from, to) -> {
             for (long o = from; o < to; o++) {
-                float d = get(dy.address + 4 * o), slope = each ? 0 : d * get(epsilon.address + 4 * o);
+                float d = get(dy.address + 4 * o), slope = sign || each ? d : d * get(epsilon.address + 4 * o);
                 FloatVector sum = zero();
                 long end = (o + 1) * w.cols();
                 for (long first = o * w.cols(), last; first < end; first = last) {
@@ -243,8 +249,9 @@ final class Ternary {
                         VectorMask<Float> k = tail(last - i);
                         FloatVector v = load(w.address + 4 * i, k);
                         VectorMask<Float> out = dead(v, k, e);
+                        v = counts(v, sign);
                         sum = sum.add(v, out);
-                        if (dw.wanted()) Layers.set(dw, i, zero().blend(each ? load(epsilon.address + 4 * i, k).mul(d) : of(slope), out), k);
+                        if (dw.wanted()) Layers.set(dw, i, zero().blend(each && !sign ? load(epsilon.address + 4 * i, k).mul(d) : of(slope), out), k);
                         if (each && depsilon.wanted()) Layers.set(depsilon, i, zero().blend(v.mul(d), out), k);
                     }
                 }

@@ -381,13 +381,13 @@ public final class CudaBackend implements Backend {
     }
 
     @Override
-    public void reactivate(Tensor bias, Tensor dead, Tensor plus, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits trits) {
-        ternary.reactivate(bias, dead, plus, w, scale, edge, epsilon, trits);
+    public void reactivate(Tensor bias, Tensor dead, Tensor plus, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits trits, boolean sign) {
+        ternary.reactivate(bias, dead, plus, w, scale, edge, epsilon, trits, sign);
     }
 
     @Override
-    public void reactivateBack(Grad dw, Grad depsilon, Tensor dy, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits trits) {
-        ternary.reactivateBack(dw, depsilon, dy, w, scale, edge, epsilon, trits);
+    public void reactivateBack(Grad dw, Grad depsilon, Tensor dy, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits trits, boolean sign) {
+        ternary.reactivateBack(dw, depsilon, dy, w, scale, edge, epsilon, trits, sign);
     }
 
     // ---- optimizer and random numbers --------------------------------------------------------------------------------

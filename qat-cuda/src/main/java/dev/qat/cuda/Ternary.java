@@ -75,17 +75,17 @@ final class Ternary {
         }
     }
 
-    void reactivate(Tensor bias, Tensor dead, Tensor plus, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits t) {
+    void reactivate(Tensor bias, Tensor dead, Tensor plus, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits t, boolean sign) {
         Fail.unless(!t.quads(), "quads have no dead zone");
         fp32(bias, dead, plus, scale, edge, epsilon);
-        on.run("reactivate", "reactivate", rows(w.rows(), w.cols(), BLOCK), bias, dead, plus, w, half(w), scale, edge, epsilon, epsilon.size() == w.size(),
+        on.run("reactivate", "reactivate", rows(w.rows(), w.cols(), BLOCK), bias, dead, plus, w, half(w), scale, edge, epsilon, epsilon.size() == w.size(), sign,
                 t.edge(), w.cols(), (long) t.group());
     }
 
-    void reactivateBack(Grad dw, Grad depsilon, Tensor dy, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits t) {
+    void reactivateBack(Grad dw, Grad depsilon, Tensor dy, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits t, boolean sign) {
         if (!dw.wanted() && !depsilon.wanted()) return;
         fp32(dw, depsilon, dy, scale, edge, epsilon);
         on.run("reactivate", "reactivateBack", rows(w.rows(), w.cols(), BLOCK), dw, depsilon, dy, w, half(w), scale, edge, epsilon,
-                epsilon.size() == w.size(), t.edge(), w.cols(), (long) t.group());
+                epsilon.size() == w.size(), sign, t.edge(), w.cols(), (long) t.group());
     }
 }

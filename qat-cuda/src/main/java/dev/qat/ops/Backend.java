@@ -239,13 +239,16 @@ public interface Backend extends AutoCloseable {
 
     /**
      * Tequila's reactivation (arXiv 2509.23809): weights in the dead zone D (t = 0) become a bias of their row.
-     * bias_o = plus_o + Σ_{i in D} epsilon · w_oi;  dead_o = |D|.
+     * bias_o = plus_o + Σ_{i in D} epsilon · v_oi;  dead_o = |D|;  v = w or, with sign, 1 where w ≥ 0 and −1 where w < 0.
      * bias, dead (O)  plus (O) or null  w (O, I)  scale, edge as above  epsilon (O), or (O, I): one for each weight
      */
-    void reactivate(Tensor bias, Tensor dead, Tensor plus, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits trits);
+    void reactivate(Tensor bias, Tensor dead, Tensor plus, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits trits, boolean sign);
 
-    /** dw (+)= epsilon · dy_o in D, else 0;  depsilon (+)= dy_o · Σ_{i in D} w_oi, or of each weight dy_o · w_oi in D.   dy (O) */
-    void reactivateBack(Grad dw, Grad depsilon, Tensor dy, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits trits);
+    /**
+     * dw (+)= epsilon · dy_o in D, else 0, with sign straight-through: dy_o in D, else 0;  depsilon (+)= dy_o · Σ_{i in D} v_oi, or of each weight
+     * dy_o · v_oi in D.   dy (O)
+     */
+    void reactivateBack(Grad dw, Grad depsilon, Tensor dy, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits trits, boolean sign);
 
     // ---- optimizer ---------------------------------------------------------------------------------------------------
 

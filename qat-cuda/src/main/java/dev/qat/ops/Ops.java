@@ -293,13 +293,16 @@ public final class Ops {
         return y;
     }
 
-    /** The bias of each row that its dead weights become. Call it before {@link #ternary} of the same weight, whose gradient works in place. → (O) */
-    public static Tensor reactivate(Tape t, Tensor plus, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits trits) {
+    /**
+     * The bias of each row that its dead weights, or with {@code sign} their signs, become. Call it before {@link #ternary} of the same weight, whose
+     * gradient works in place. → (O)
+     */
+    public static Tensor reactivate(Tape t, Tensor plus, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits trits, boolean sign) {
         Tensor y = t.alloc("reactivate", w.rows()), dead = t.alloc("dead", w.rows());
-        t.backend().reactivate(y, dead, plus, w, scale, edge, epsilon, trits);
+        t.backend().reactivate(y, dead, plus, w, scale, edge, epsilon, trits, sign);
         t.push(y, () -> {
             if (plus != null && plus.wants) t.backend().accumulate(t.grad(plus), t.gradOf(y), 1);
-            t.backend().reactivateBack(t.grad(w), t.grad(epsilon), t.gradOf(y), w, scale, edge, epsilon, trits);
+            t.backend().reactivateBack(t.grad(w), t.grad(epsilon), t.gradOf(y), w, scale, edge, epsilon, trits, sign);
         }, plus, w, epsilon);
         return y;
     }

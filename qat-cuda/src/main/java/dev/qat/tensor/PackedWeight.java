@@ -12,10 +12,15 @@ package dev.qat.tensor;
  * @param zero  F32 or U8 (O, I/G), whole numbers in [0, 2^bits)
  * @param cols  I, the length of a row in elements
  * @param minimum whether ŵ = code · step + zero instead, {@code zero} being each group's minimum
+ * @param quads   whether of every four codes, 0 to 2 about a zero point of 1, just one is 1: a file keeps the four in 5 bits
  */
-public record PackedWeight(String name, int bits, int group, long cols, Tensor words, Tensor step, Tensor zero, Tensor bias, boolean minimum) {
+public record PackedWeight(String name, int bits, int group, long cols, Tensor words, Tensor step, Tensor zero, Tensor bias, boolean minimum, boolean quads) {
     public PackedWeight(String name, int bits, int group, long cols, Tensor words, Tensor step, Tensor zero, Tensor bias) {
         this(name, bits, group, cols, words, step, zero, bias, false);
+    }
+
+    public PackedWeight(String name, int bits, int group, long cols, Tensor words, Tensor step, Tensor zero, Tensor bias, boolean minimum) {
+        this(name, bits, group, cols, words, step, zero, bias, minimum, false);
     }
 
     public PackedWeight {
@@ -27,7 +32,7 @@ public record PackedWeight(String name, int bits, int group, long cols, Tensor w
 
     /** The same with its parts in other places. */
     public PackedWeight at(Tensor otherWords, Tensor otherStep, Tensor otherZero) {
-        return new PackedWeight(name, bits, group, cols, otherWords, otherStep, otherZero, bias, minimum);
+        return new PackedWeight(name, bits, group, cols, otherWords, otherStep, otherZero, bias, minimum, quads);
     }
 
     public long rows() {
@@ -44,8 +49,8 @@ public record PackedWeight(String name, int bits, int group, long cols, Tensor w
         return (cols * bits + 31) / 32;
     }
 
-    /** Bits per weight with an fp16 step and a {@code bits}-wide zero point per group: b + (b + 16) / G. */
+    /** Bits per weight with an fp16 step and a {@code bits}-wide zero point per group, b + (b + 16) / G; of quads, 5/4 + 16 / G. */
     public double bitsPerWeight() {
-        return bits + (bits + 16.0) / group;
+        return quads ? 1.25 + 16.0 / group : bits + (bits + 16.0) / group;
     }
 }

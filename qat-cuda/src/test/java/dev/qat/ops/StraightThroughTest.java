@@ -119,16 +119,19 @@ class StraightThroughTest {
         };
     }
 
-    /** The dead stay dead. */
+    /** The dead stay dead, and their signs what they are; a sign's gradient is as if the weight itself were added. */
     private static Surrogate reactivate(Map<String, double[]> at, Case c) {
         Trits t = (Trits) c.<Arg.Fixed>arg("trits").value();
+        boolean sign = (boolean) c.<Arg.Fixed>arg("sign").value();
         double[] w = at.get("w"), edge = at.get("edge");
         int I = c.size().at("I");
         return x -> {
             double[] y = new double[w.length / I], epsilon = x.get("epsilon");
             for (int i = 0; i < w.length; i++) {
                 boolean dead = Math.abs(w[i]) < (edge == null ? t.edge() * at.get("scale")[i / t.group()] : edge[i / t.group()]);
-                if (dead) y[i / I] += x.get("w")[i] * epsilon[epsilon.length == w.length ? i : i / I];
+                if (!dead) continue;
+                double e = epsilon[epsilon.length == w.length ? i : i / I];
+                y[i / I] += sign ? e * (w[i] >= 0 ? 1 : -1) + x.get("w")[i] - w[i] : e * x.get("w")[i];
             }
             return y;
         };

@@ -18,7 +18,8 @@ class TernaryNumbersTest {
     @TestFactory
     Stream<DynamicNode> workedNumbersComeOutOfEveryBackend() {
         return Candidate.all().stream().filter(c -> c.product() == c.plain()).map(c -> dynamicContainer(c.name(), Stream.of(
-                test(c, "Tequila", TernaryNumbersTest::tequila),
+                test(c, "Tequila", b -> tequila(b, false, -1e-4, -0.7501, -3.998, -0.2)),
+                test(c, "Tequila with signs", b -> tequila(b, true, -1e-3, -0.751, -2, -2)),
                 test(c, "Tequila with an epsilon for each weight", TernaryNumbersTest::eachEpsilon),
                 test(c, "TWN", b -> ranged(b, Threshold.TWN, 0.8, 0.375, 0.8, 0, 0, -0.8)),
                 test(c, "absmean", b -> ranged(b, Threshold.ABSMEAN, 0.5, 0.25, 0.5, 0, 0.5, -0.5)),
@@ -29,6 +30,7 @@ class TernaryNumbersTest {
                 test(c, "SEQ as the official code has it", b -> stretched(b, true, 0.312500)),
                 test(c, "SEQ with the level it stands for", b -> stretched(b, false, 0.229167)),
                 test(c, "SEQ at two bits", TernaryNumbersTest::fours),
+                test(c, "BitNet's activations", TernaryNumbersTest::activations),
                 test(c, "ties", TernaryNumbersTest::ties),
                 test(c, "a group of zeros", TernaryNumbersTest::zeros))));
     }
@@ -41,34 +43,37 @@ class TernaryNumbersTest {
         });
     }
 
-    /** y = x · ŵᵀ + bias and the gradients of everything, the bias made first, as a linear does. */
-    private static void tequila(Backend b) {
+    /**
+     * y = x · ŵᵀ + bias and the gradients of everything, the bias made first, as a linear does. The numbers with signs are derived: the released
+     * first variant multiplies ε · sign(w) with sign(x), here sign(−2), for y = −0.749 and −6, which no bias can be.
+     */
+    private static void tequila(Backend b, boolean sign, double merged, double out, double slope, double epsilonSlope) {
         Tensor w = tensor(b, W).view(0, 1, 4), scale = tensor(b, 0), edge = tensor(b, 0), bias = tensor(b, 9), dead = tensor(b, 9), epsilon = tensor(b, 1e-3f);
         Trits t = Trits.given(4);
         b.ternaryRange(scale, edge, w, Threshold.ABSMEAN, 4);
-        b.reactivate(bias, dead, null, w, scale, edge, epsilon, t);
-        is(b, bias, 1e-10, -1e-4);
+        b.reactivate(bias, dead, null, w, scale, edge, epsilon, t, sign);
+        is(b, bias, 1e-10, merged);
         is(b, dead, 0, 1);
         Tensor a = tensor(b, 9, 9, 9, 9).view(0, 1, 4), x = tensor(b, X).view(0, 1, 4), y = tensor(b, 9).view(0, 1, 1);
         b.ternary(a, w, scale, edge, null, null, t);
         is(b, a, 0, 0.5, 0, 0.5, -0.5);
         b.linear(y, x, a, bias, null);
-        is(b, y, 1e-6, -0.7501);
+        is(b, y, 1e-6, out);
         Tensor dy = tensor(b, 2).view(0, 1, 1), dw = tensor(b, 9, 9, 9, 9).view(0, 1, 4), dx = tensor(b, 9, 9, 9, 9).view(0, 1, 4), dbias = tensor(b, 9), de = tensor(b, 9);
         b.linearBack(write(dx), write(dw), write(dbias), dy, x, a);
         is(b, dx, 1e-6, 1, 0, 1, -1);
         b.ternaryBack(write(dw), Grad.NONE, Grad.NONE, dw, w, scale, edge, null, t);
-        b.reactivateBack(new Grad(dw, true), write(de), dbias, w, scale, edge, epsilon, t);
-        is(b, dw, 1e-6, 2, -3.998, 1, 6);
-        is(b, de, 1e-7, -0.2);
+        b.reactivateBack(new Grad(dw, true), write(de), dbias, w, scale, edge, epsilon, t, sign);
+        is(b, dw, 1e-6, 2, slope, 1, 6);
+        is(b, de, 1e-7, epsilonSlope);
     }
 
     /** The third variant's λ, without removing the path through the product. */
     private static void eachEpsilon(Backend b) {
         Tensor w = tensor(b, W).view(0, 1, 4), lambda = tensor(b, 0.002f, -0.004f, 0.001f, 0.003f).view(0, 1, 4), bias = tensor(b, 9), dw = tensor(b, 9, 9, 9, 9), dl = tensor(b, 9, 9, 9, 9);
-        b.reactivate(bias, tensor(b, 9), null, w, tensor(b, 0.5f), tensor(b, 0.25f), lambda, Trits.given(4));
+        b.reactivate(bias, tensor(b, 9), null, w, tensor(b, 0.5f), tensor(b, 0.25f), lambda, Trits.given(4), false);
         is(b, bias, 1e-9, -0.7496 + 0.75);
-        b.reactivateBack(write(dw), write(dl), tensor(b, 2), w, tensor(b, 0.5f), tensor(b, 0.25f), lambda, Trits.given(4));
+        b.reactivateBack(write(dw), write(dl), tensor(b, 2), w, tensor(b, 0.5f), tensor(b, 0.25f), lambda, Trits.given(4), false);
         is(b, dw, 1e-8, 0, -0.008, 0, 0);
         is(b, dl, 1e-7, 0, -0.2, 0, 0);
     }
@@ -131,6 +136,13 @@ class TernaryNumbersTest {
         is(b, ds, 1e-6, 0.28125);
         b.ternary(y, tensor(b, -0.5f, 0, 0.5f, -0.25f), tensor(b, 1), null, null, null, Trits.stretchedFours(4)); // ties, half to even
         is(b, y, 0, -0.75, 0.25, 0.25, -0.25);
+    }
+
+    /** 8 bits a token. A step here has 1e-6 on top, as LLM-QAT's code does, where BitNet's bounds it below. */
+    private static void activations(Backend b) {
+        Tensor y = tensor(b, 9, 9, 9, 9);
+        b.rowQuant(y, tensor(b, X).view(0, 1, 4), new RowGrid(8, true, false));
+        is(b, y, 2e-6, 0.992126, -2.007874, 0.496063, 3);
     }
 
     /** The edge itself is alive, as in the official code; BitNet's rounding would give 0, 1, 0, −1. */

@@ -57,13 +57,13 @@ final class TernaryRows {
                 .depth(s -> 4 * s.at("G")).straightThrough().inPlace("dw", "dy").hides("edge"));
     }
 
-    private static void bias(List<Row> rows, String variant, boolean each, Make trits, java.util.function.Function<Size, Arg> edge) {
+    private static void bias(List<Row> rows, String variant, boolean each, boolean sign, Make trits, java.util.function.Function<Size, Arg> edge) {
         Row forward = row("reactivate", variant, GROUPS.subList(1, GROUPS.size()), s -> List.of(out("bias", s.at("O")), out("dead", s.at("O")).exact(), each ? fixed("plus", null) : in("plus", s.at("O")),
                 in("w", s.at("O"), s.at("I")), scale(s), edge.apply(s), each ? in("epsilon", s.at("O"), s.at("I")) : in("epsilon", s.at("O")),
-                fixed("trits", trits.of(s.at("G"))))).also(TIES, SMALL).depth(s -> s.at("I")).hides("edge", "scale", "epsilon");
+                fixed("trits", trits.of(s.at("G"))), fixed("sign", sign))).also(TIES, SMALL).depth(s -> s.at("I")).hides("edge", "scale", "epsilon");
         rows.add(forward);
         rows.add(back("reactivateBack", forward, f -> List.of(f.slope("w").exact(), f.slope("epsilon"), f.dy("bias"), f.arg("w"), f.arg("scale"), f.arg("edge"), f.arg("epsilon"),
-                f.arg("trits"))).depth(s -> s.at("I")).straightThrough().hides("edge", "scale", "epsilon"));
+                f.arg("trits"), f.arg("sign"))).depth(s -> s.at("I")).straightThrough().hides("edge", "scale", "epsilon"));
     }
 
     static List<Row> rows() {
@@ -82,9 +82,11 @@ final class TernaryRows {
         weights(rows, "SEQ at two bits", GROUPS, Trits::stretchedFours, s -> List.of(NONE, shift, residual));
         weights(rows, "DLT, with a residual", GROUPS, Trits::lsq, s -> List.of(NONE, groups("shift", s, -0.3, 0.3), in("residual", 1).holding(0.25f)));
         weights(rows, "quads", QUADS, Trits::quads, s -> List.of(edge(s), shift, in("residual", 1).holding(0.25f)));
-        bias(rows, "a row's epsilon", false, Trits::given, TernaryRows::edge);
-        bias(rows, "a weight's epsilon", true, Trits::given, TernaryRows::edge);
-        bias(rows, "learned scales", false, Trits::lsq, _ -> NONE);
+        bias(rows, "a row's epsilon", false, false, Trits::given, TernaryRows::edge);
+        bias(rows, "a weight's epsilon", true, false, Trits::given, TernaryRows::edge);
+        bias(rows, "learned scales", false, false, Trits::lsq, _ -> NONE);
+        bias(rows, "signs", false, true, Trits::given, TernaryRows::edge);
+        bias(rows, "signs, a weight's epsilon", true, true, Trits::lsq, _ -> NONE);
         return rows;
     }
 }

@@ -11,6 +11,7 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -21,9 +22,9 @@ import java.util.regex.Pattern;
 /** The directory that {@link HfOut} writes: a Hugging Face model, and beside it packed.safetensors, where it was quantized. */
 public final class FrozenDir implements Frozen {
     private static final String CODES = "packed.safetensors";
-    private static final Pattern SHAPE = Pattern.compile("bits=(\\d{1,2}) group=(\\d{1,9}) columns=(\\d{1,9})( minimum)?");
+    private static final Pattern SHAPE = Pattern.compile("bits=(\\d{1,2}) group=(\\d{1,9}) columns=(\\d{1,9})( minimum| quads)?");
 
-    private record Shape(int bits, int group, int cols, boolean minimum) {}
+    private record Shape(int bits, int group, int cols, boolean minimum, boolean quads) {}
 
     private final HfModelDir dir;
     private final Safetensors packed; // null where nothing was quantized
@@ -76,12 +77,12 @@ public final class FrozenDir implements Frozen {
     private Shape shape(String linear, String text) {
         Matcher m = SHAPE.matcher(text);
         if (!m.matches()) throw damaged(linear, "metadata '" + text + "'");
-        Shape s = new Shape(Integer.parseInt(m.group(1)), Integer.parseInt(m.group(2)), Integer.parseInt(m.group(3)), m.group(4) != null);
-        if (s.bits < 1 || s.bits > 8 || s.group < 1 || s.cols < 1 || s.cols % s.group != 0) throw damaged(linear, "metadata '" + text + "'");
+        Shape s = new Shape(Integer.parseInt(m.group(1)), Integer.parseInt(m.group(2)), Integer.parseInt(m.group(3)), " minimum".equals(m.group(4)), " quads".equals(m.group(4)));
+        if (s.bits < 1 || s.bits > 8 || s.group < 1 || s.cols < 1 || s.cols % s.group != 0 || s.quads && (s.bits != 2 || s.cols % 4 != 0)) throw damaged(linear, "metadata '" + text + "'");
         long rows = rows(linear);
-        expect(linear + ".codes", StoredType.I32, rows, PackedWeight.wordsPerRow(s.cols, s.bits));
+        expect(linear + ".codes", StoredType.I32, rows, s.quads ? Quads.wordsPerRow(s.cols) : PackedWeight.wordsPerRow(s.cols, s.bits));
         expect(linear + ".step", StoredType.F32, rows, s.cols / s.group);
-        expect(linear + ".zero", StoredType.F32, rows, s.cols / s.group);
+        if (!s.quads) expect(linear + ".zero", StoredType.F32, rows, s.cols / s.group);
         dir.expect(linear + ".weight", rows, s.cols);
         return s;
     }
@@ -94,7 +95,7 @@ public final class FrozenDir implements Frozen {
 
     private void expect(String name, StoredType type, long rows, long cols) {
         Safetensors.Entry e = packed.entry(name);
-        if (e.dtype() != type || !java.util.Arrays.equals(e.shape(), new long[] {rows, cols})) {
+        if (e.dtype() != type || !Arrays.equals(e.shape(), new long[] {rows, cols})) {
             throw damaged(name, "%s, expected %s[%d, %d]".formatted(e, type, rows, cols));
         }
     }
@@ -132,12 +133,19 @@ public final class FrozenDir implements Frozen {
     public Lattice lattice(String linear) {
         Shape s = linears.get(linear);
         Fail.unless(s != null, "%s has no codes", linear);
+        int rows = Math.toIntExact(rows(linear));
+        int[] words = packed.bytes(linear + ".codes").toArray(ValueLayout.JAVA_INT_UNALIGNED);
+        float[] step = packed.floats(linear + ".step");
+        if (s.quads) {
+            float[] ones = new float[step.length];
+            Arrays.fill(ones, 1);
+            return Lattice.of(linear, s.bits, s.group, rows, s.cols, Quads.unpack(words, rows, s.cols), step, ones);
+        }
         float[] zero = packed.floats(linear + ".zero");
         for (float z : zero) {
             if (s.minimum ? !(Math.abs(z) < Float.MAX_VALUE) : z != Math.rint(z) || z < 0 || z >= 1 << s.bits) throw damaged(linear, "the zero point " + z);
         }
-        return new Lattice(linear, s.bits, s.group, Math.toIntExact(rows(linear)), s.cols,
-                packed.bytes(linear + ".codes").toArray(ValueLayout.JAVA_INT_UNALIGNED), packed.floats(linear + ".step"), zero, null, s.minimum);
+        return new Lattice(linear, s.bits, s.group, rows, s.cols, words, step, zero, null, s.minimum);
     }
 
     @Override

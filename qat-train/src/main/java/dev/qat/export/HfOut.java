@@ -26,7 +26,8 @@ import java.util.Map;
  *
  * <p>packed.safetensors holds, for each linear P: {@code P.codes} I32 (O, words), a dense little-endian bit stream per row;
  * {@code P.step} F32 and {@code P.zero} F32 (O, I/G); and in its metadata {@code P} = "bits=b group=G columns=I", with
- * " minimum" at the end where {@code P.zero} holds minima.
+ * " minimum" at the end where {@code P.zero} holds minima, with " quads" where codes are {@link Quads} and every zero point is 1:
+ * then there is no {@code P.zero}.
  */
 public final class HfOut {
     private final HfModelDir source;
@@ -61,6 +62,12 @@ public final class HfOut {
         }
     }
 
+    /** Bytes of a linear in packed.safetensors, and of its bias. */
+    public static long bytes(PackedWeight p) {
+        long codes = p.quads() ? 4 * p.rows() * Quads.wordsPerRow(p.cols()) : p.words().bytes() + 4 * p.zero().size();
+        return codes + p.step().bytes() + (p.bias() == null ? 0 : p.bias().bytes());
+    }
+
     /** What codes stand for. */
     private static MemorySegment weights(PackedWeight codes, Model model, Arena arena) {
         Lattice l = Lattice.of(codes, model.memory());
@@ -73,16 +80,17 @@ public final class HfOut {
         List<Slot> slots = new ArrayList<>();
         Map<String, String> meta = new LinkedHashMap<>(notes);
         for (PackedWeight p : packed) {
-            slots.add(new Slot(p.name() + ".codes", StoredType.I32, p.words().dims()));
+            slots.add(new Slot(p.name() + ".codes", StoredType.I32, p.quads() ? new long[] {p.rows(), Quads.wordsPerRow(p.cols())} : p.words().dims()));
             slots.add(new Slot(p.name() + ".step", StoredType.F32, p.step().dims()));
-            slots.add(new Slot(p.name() + ".zero", StoredType.F32, p.zero().dims()));
-            meta.put(p.name(), "bits=%d group=%d columns=%d%s".formatted(p.bits(), p.group(), p.cols(), p.minimum() ? " minimum" : ""));
+            if (!p.quads()) slots.add(new Slot(p.name() + ".zero", StoredType.F32, p.zero().dims()));
+            meta.put(p.name(), "bits=%d group=%d columns=%d%s".formatted(p.bits(), p.group(), p.cols(), p.minimum() ? " minimum" : p.quads() ? " quads" : ""));
         }
         try (SafetensorsWriter out = SafetensorsWriter.open(file, slots, meta)) {
             for (PackedWeight p : packed) {
-                bytes(out, p.name() + ".codes", model, p.words());
+                if (p.quads()) out.write(p.name() + ".codes", MemorySegment.ofArray(Quads.pack(Lattice.of(p, model.memory()))));
+                else bytes(out, p.name() + ".codes", model, p.words());
                 bytes(out, p.name() + ".step", model, p.step());
-                out.writeFloats(p.name() + ".zero", MemorySegment.ofArray(model.memory().floats(p.zero())));
+                if (!p.quads()) out.writeFloats(p.name() + ".zero", MemorySegment.ofArray(model.memory().floats(p.zero())));
             }
             out.finish();
         }

@@ -6,7 +6,7 @@ import dev.qat.train.Run;
 import dev.qat.train.Stage;
 
 /**
- * Sherry (AngelSlim): of every four neighbours the smallest is 0 and the other three are ±1, 1.25 bits a weight. While it
+ * Sherry (AngelSlim): of every four neighbours the smallest is 0 and the other three are ±1, packed in 5 bits. While it
  * trains, y = x·ŵᵀ + ε·x·wᵀ with ε rising to {@code residual} in the first {@code warmup} of the steps and falling to 0 as a cosine.
  */
 public record Sherry(int group, double residual, double warmup, int activations, Course course) implements Stage {

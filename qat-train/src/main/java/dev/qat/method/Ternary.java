@@ -22,9 +22,9 @@ import java.util.List;
  * @param group       weights that share a scale; −1 for a row, −2 for a whole matrix
  * @param activations bits of every linear's input, per token; 0 leaves it alone
  * @param epsilon     what a dead weight counts in its row's bias  @param learned whether one for all, one a row, one a weight trains;
- *                    null without Tequila
+ *                    null without Tequila  @param sign whether its sign counts instead of itself
  */
-record Ternary(Kind rule, int group, int activations, double epsilon, Tequila.Epsilon learned) {
+record Ternary(Kind rule, int group, int activations, double epsilon, Tequila.Epsilon learned, boolean sign) {
     static final int ROW = -1, MATRIX = -2;
     /** Steps between two counts of dead weights. */
     private static final int EVERY = 5;
@@ -33,7 +33,7 @@ record Ternary(Kind rule, int group, int activations, double epsilon, Tequila.Ep
     enum Kind { ABSMEAN, TWN, MEDIAN, SHERRY, LSQ, SEQ, SEQ_OFFICIAL, SEQ_FOURS, DLT }
 
     Ternary(Kind rule, int group, int activations) {
-        this(rule, group, activations, 0, null);
+        this(rule, group, activations, 0, null, false);
     }
 
     Ternary {

@@ -74,7 +74,7 @@ final class TernaryWeight implements Quantizer {
         if (epsilon != null) {
             linear.biasSite.add((t, bias) -> {
                 range(t.backend());
-                return Ops.reactivate(t, bias, linear.weight.value(), scale.value(), value(edge), epsilon.value(), trits);
+                return Ops.reactivate(t, bias, linear.weight.value(), scale.value(), value(edge), epsilon.value(), trits, how.sign());
             });
         }
         linear.weightSite.add((t, w) -> {
@@ -115,7 +115,7 @@ final class TernaryWeight implements Quantizer {
         Tensor bias = scratch.view(0, O), dead = scratch.view(O, O), none = scratch.view(2 * O, O);
         range(b);
         b.fill(none, 0);
-        b.reactivate(bias, dead, null, linear.weight.value(), scale.value(), value(edge), none, trits);
+        b.reactivate(bias, dead, null, linear.weight.value(), scale.value(), value(edge), none, trits, false);
         double sum = 0;
         for (float n : b.memory().floats(dead)) sum += n;
         return sum;
@@ -149,7 +149,7 @@ final class TernaryWeight implements Quantizer {
         m.set(cut, edges);
         b.ternary(t, linear.weight.value(), ones.view(0, s.length), cut, null, null, trits.codes());
         PackedWeight p = new PackedWeight(linear.name, 2, group, I, m.tensor(linear.name + ".codes", DType.I32, O, PackedWeight.wordsPerRow(I, 2)),
-                m.tensor(linear.name + ".step", O, I / group), m.tensor(linear.name + ".zero", O, I / group), epsilon == null ? null : bias(m, edges), fours);
+                m.tensor(linear.name + ".step", O, I / group), m.tensor(linear.name + ".zero", O, I / group), epsilon == null ? null : bias(m, edges), fours, trits.quads());
         b.pack(p, t, ones, zeros);
         m.set(p.step(), steps);
         if (fours) m.set(p.zero(), minima);
@@ -157,14 +157,14 @@ final class TernaryWeight implements Quantizer {
         return p;
     }
 
-    /** Σ of the dead times their epsilon, per row, in double. */
+    /** Σ of the dead, or of their signs, times their epsilon, per row, in double. */
     private Tensor bias(Memory m, float[] edges) {
         float[] w = m.floats(linear.weight.value()), e = m.floats(epsilon.value()), bias = new float[Math.toIntExact(linear.outputs())];
         int I = Math.toIntExact(linear.inputs());
         for (int o = 0; o < bias.length; o++) {
             double sum = 0;
             for (int i = o * I; i < (o + 1) * I; i++) {
-                if (Math.abs(w[i]) < edges[i / trits.group()]) sum += (double) w[i] * e[e.length == w.length ? i : o];
+                if (Math.abs(w[i]) < edges[i / trits.group()]) sum += (double) (!how.sign() ? w[i] : w[i] >= 0 ? 1 : -1) * e[e.length == w.length ? i : o];
             }
             bias[o] = (float) sum;
         }

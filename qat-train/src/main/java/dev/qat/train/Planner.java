@@ -2,6 +2,7 @@ package dev.qat.train;
 
 import dev.qat.data.HfModelDir;
 import dev.qat.data.Windows;
+import dev.qat.export.HfOut;
 import dev.qat.export.Target;
 import dev.qat.model.Model;
 import dev.qat.model.ModelConfig;
@@ -62,7 +63,7 @@ public final class Planner {
     private static void files(Plan plan, Recipe recipe, Run run, ModelConfig config) {
         long codes = 0, target = 0;
         for (PackedWeight p : run.packed().values()) {
-            codes += p.words().bytes() + p.step().bytes() + p.zero().bytes() + (p.bias() == null ? 0 : p.bias().bytes());
+            codes += HfOut.bytes(p);
             target += (long) (p.rows() * p.cols() * Target.of(recipe.target()).bitsPerWeight(p) / 8);
         }
         long quantized = run.packed().values().stream().mapToLong(p -> p.rows() * p.cols()).sum(), half = 2 * (config.parameters() - quantized);

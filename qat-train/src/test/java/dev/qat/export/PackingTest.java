@@ -3,17 +3,20 @@ package dev.qat.export;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.qat.data.StoredType;
 import dev.qat.export.PackedFormat.Part;
 import dev.qat.ops.Snap.Half;
 import dev.qat.tensor.Fail;
+import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.math.BigInteger;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 
 /** The bit layouts of GPTQ, AWQ and compressed-tensors, against numbers worked out by hand. */
@@ -41,6 +44,23 @@ class PackingTest {
             assertEquals(parts.get(i).slot().bytes(), parts.get(i).bytes().byteSize(), parts.get(i).slot().name());
         }
         return parts;
+    }
+
+    /** 0 stands third, + − +: 2 | 1 << 2 | 1 << 4; first, − − −: 0; last, + + +: 3 | 7 << 2; then second, − + −: 1 | 1 << 3. Five bits each, from the lowest on. */
+    @Test
+    void fourTritsWithOneZeroAreFiveBits() {
+        int[] codes = {2, 0, 1, 2, 1, 0, 0, 0, 2, 2, 2, 1, 0, 1, 2, 0};
+        int[] twice = IntStream.concat(Arrays.stream(codes), Arrays.stream(codes)).toArray();
+        Lattice l = Lattice.of("p", 2, 16, 2, 16, twice, new float[] {1, 1}, new float[] {1, 1});
+        int row = 0b01001_11111_00000_10110;
+        assertArrayEquals(new int[] {row, row}, Quads.pack(l));
+        assertArrayEquals(new byte[] {0x16, (byte) 0xfc, 0x04, 0x00}, MemorySegment.ofArray(new int[] {row}).toArray(ValueLayout.JAVA_BYTE));
+        assertArrayEquals(twice, Quads.unpack(new int[] {row, row}, 2, 16));
+        int[] all = IntStream.range(0, 128).map(i -> i % 4 == i / 4 % 4 ? 1 : (i * 7 / 5 & 1) * 2).toArray();
+        int[] words = Quads.pack(Lattice.of("p", 2, 4, 1, 128, all, new float[32], new float[32]));
+        assertEquals(128 * 5 / 4, 32 * words.length);
+        assertArrayEquals(all, Quads.unpack(words, 1, 128));
+        assertTrue(assertThrows(Fail.class, () -> Quads.pack(Lattice.of("p", 2, 4, 1, 4, new int[] {1, 1, 2, 0}, new float[1], new float[1]))).getMessage().contains("three signs and a zero"));
     }
 
     @Test

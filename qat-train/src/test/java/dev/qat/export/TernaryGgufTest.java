@@ -49,7 +49,7 @@ class TernaryGgufTest {
             Course course = new Course(6, 4, 2e-3, 0, new Schedule(Schedule.Shape.COSINE, 0.2, 0), 1, EndToEnd.Loss.DISTILL, 0, Part.ALL, Trained.LINEARS, true, false);
             Recipe r = new Recipe("tequila", new Recipe.Source(source, Recipe.Init.LOAD), "cpu", Precision.FP32, false, 2, 3, temp,
                     new Recipe.Data(List.of(), List.of(), 0, 64, 0, 16, 1, 0, 0), new Recipe.Eval(List.of(), 0, 64, 4, 4), Recipe.Save.DEFAULTS, Recipe.Checkpoint.DEFAULTS, Recipe.Recovery.DEFAULTS, Recipe.Observe.DEFAULTS, "",
-                    List.of(new Tequila(Tequila.Rule.TWN, 256, 0.5, Tequila.Epsilon.FIXED, 0, course)));
+                    List.of(new Tequila(Tequila.Rule.TWN, 256, 0.5, Tequila.Epsilon.FIXED, false, 0, course)));
             Path run = Runner.run(r, "name: tequila\n", Map.of("qat", "test"), backend, Watch.NOBODY).directory();
             try (FrozenDir frozen = FrozenDir.open(run.resolve("model")); Tokenizer tokenizer = Tokenizer.of(source)) {
                 int[] text = Arrays.copyOf(tokenizer.encodeWithBos(TEXT.repeat(4)), B * T + 1);

@@ -61,12 +61,13 @@ final class TernaryTest {
         return l.weightSite.through(t, l.weight.value());
     }
 
-    @ParameterizedTest(name = "{0}, groups of {1}, {2}")
-    @CsvSource({"ABSMEAN, 16, ", "ABSMEAN, -1, FIXED", "ABSMEAN, -2, FIXED", "TWN, 32, ROW", "MEDIAN, 64, FIXED", "LSQ, 16, WEIGHT", "LSQ, -2, ", "SEQ, -1, ", "SEQ_OFFICIAL, 32, FIXED", "SHERRY, 16, ", "SEQ_FOURS, 16, ", "SEQ_FOURS, -2, "})
-    void whatIsFrozenIsExactlyWhatWasTrained(Ternary.Kind rule, int group, Tequila.Epsilon learn) {
+    @ParameterizedTest(name = "{0}, groups of {1}, {2}, signs {3}")
+    @CsvSource({"ABSMEAN, 16, , false", "ABSMEAN, -1, FIXED, false", "ABSMEAN, -2, FIXED, true", "TWN, 32, ROW, false", "MEDIAN, 64, FIXED, false", "LSQ, 16, WEIGHT, false", "LSQ, 16, WEIGHT, true", "LSQ, -2, , false",
+            "SEQ, -1, , false", "SEQ_OFFICIAL, 32, FIXED, false", "SHERRY, 16, , false", "SEQ_FOURS, 16, , false", "SEQ_FOURS, -2, , false"})
+    void whatIsFrozenIsExactlyWhatWasTrained(Ternary.Kind rule, int group, Tequila.Epsilon learn, boolean sign) {
         try (Backend be = new CpuBackend(2)) {
             Linear l = model(be).blocks().getFirst().down;
-            TernaryWeight q = TernaryWeight.install(be, List.of(l), new Ternary(rule, group, 0, 0.01, learn), null).getFirst();
+            TernaryWeight q = TernaryWeight.install(be, List.of(l), new Ternary(rule, group, 0, 0.01, learn, sign), null).getFirst();
             float[] trained = computed(be, l, false);
             PackedWeight p = q.freeze(be);
             Tensor packed = be.memory().tensor("packed", l.weight.value().dims());
@@ -107,7 +108,7 @@ final class TernaryTest {
             Linear l = model(be).blocks().getFirst().gate;
             int O = (int) l.outputs(), I = (int) l.inputs();
             float epsilon = 0.25f;
-            TernaryWeight.install(be, List.of(l), new Ternary(Ternary.Kind.ABSMEAN, 16, 0, epsilon, Tequila.Epsilon.FIXED), null);
+            TernaryWeight.install(be, List.of(l), new Ternary(Ternary.Kind.ABSMEAN, 16, 0, epsilon, Tequila.Epsilon.FIXED, false), null);
             float[] w = computed(be, l, false), x = new float[3 * I];
             for (int i = 0; i < x.length; i++) x[i] = (float) Math.sin(i);
             Tensor in = be.memory().tensor("x", 3, I), target = be.memory().tensor("target", 3, O);

@@ -61,8 +61,8 @@ final class CudaRunTest {
     void ternaryWeightsTakeTheSameSteps() throws Exception {
         Course course = new Course(4, 10, 3e-4, 0, new Schedule(Schedule.Shape.WSD, 0.2, 0), 1, EndToEnd.Loss.DISTILL, 0, Part.ALL, Trained.ALL, true, false);
         same(List.of(new Sherry(32, 1, 0.3, 0, course), new Original(), new Dlt(16, 0, course), new Original(),
-                new Tequila(Tequila.Rule.LEARNED, 32, 1e-2, Tequila.Epsilon.ROW, 0, course), new Original(),
-                new Tequila(Tequila.Rule.ABSMEAN, -1, 1e-2, Tequila.Epsilon.FIXED, 8, course)), 32, 2e-3); // a weight on an edge may fall on either side
+                new Tequila(Tequila.Rule.LEARNED, 32, 1e-2, Tequila.Epsilon.ROW, false, 0, course), new Original(),
+                new Tequila(Tequila.Rule.ABSMEAN, -1, 1e-3, Tequila.Epsilon.FIXED, true, 8, course)), 32, 2e-3); // a weight on an edge may fall on either side
     }
 
     private void same(List<Stage> stages, int steps, double tolerance) throws Exception {

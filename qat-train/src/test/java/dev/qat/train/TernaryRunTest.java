@@ -9,6 +9,8 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import dev.qat.cpu.CpuBackend;
 import dev.qat.cuda.Precision;
 import dev.qat.data.HfModelDir;
+import dev.qat.data.Safetensors;
+import dev.qat.export.FrozenDir;
 import dev.qat.method.AbsMean;
 import dev.qat.method.Course;
 import dev.qat.method.Trained;
@@ -26,6 +28,7 @@ import dev.qat.ops.Ops;
 import dev.qat.ops.Sampling;
 import dev.qat.tensor.DType;
 import dev.qat.tensor.Tensor;
+import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -35,6 +38,8 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
 
 /** Every ternary method trained on a tiny model, and what Tequila leaves in the files. */
 final class TernaryRunTest {
@@ -55,9 +60,13 @@ final class TernaryRunTest {
     }
 
     private Runner.Result run(List<Stage> stages) {
-        Recipe r = new Recipe("ternary", new Recipe.Source(model, Recipe.Init.LOAD), "cpu", Precision.FP32, false, 2, 3, temp.resolve("runs"),
+        return run("ternary", stages);
+    }
+
+    private Runner.Result run(String name, List<Stage> stages) {
+        Recipe r = new Recipe(name, new Recipe.Source(model, Recipe.Init.LOAD), "cpu", Precision.FP32, false, 2, 3, temp.resolve("runs"),
                 new Recipe.Data(List.of(), List.of(), 0, 32, 0, 64, 1, 0, 0), new Recipe.Eval(List.of(), 0, 32, 16, 8), Recipe.Save.DEFAULTS, Recipe.Checkpoint.DEFAULTS, Recipe.Recovery.DEFAULTS, Recipe.Observe.DEFAULTS, "", stages);
-        return Runner.run(r, "name: ternary\n", Map.of("qat", "test"), backend, Watch.NOBODY);
+        return Runner.run(r, "name: " + name + "\n", Map.of("qat", "test"), backend, Watch.NOBODY);
     }
 
     private static Course course(int epochs, EndToEnd.Loss loss) {
@@ -70,8 +79,8 @@ final class TernaryRunTest {
         for (int epochs : new int[] {0, 6}) {
             Course c = course(epochs, EndToEnd.Loss.DISTILL);
             for (Stage s : List.of(new AbsMean(32, 0, c), new AbsMean(-1, 8, c), new Twn(32, 0, c), new LsqTernary(32, 0, c), new Seq(32, 3, true, 0, c), new Seq(32, 4, false, 0, c), new Dlt(32, 0, c),
-                    new Sherry(32, 1, 0.1, 0, c), new Tequila(Tequila.Rule.ABSMEAN, 32, 1e-3, Tequila.Epsilon.FIXED, 0, c),
-                    new Tequila(Tequila.Rule.TWN, 32, 1e-3, Tequila.Epsilon.ROW, 0, c), new Tequila(Tequila.Rule.LEARNED, 32, 1e-3, Tequila.Epsilon.WEIGHT, 0, c))) {
+                    new Sherry(32, 1, 0.1, 0, c), new Tequila(Tequila.Rule.ABSMEAN, 32, 1e-3, Tequila.Epsilon.FIXED, false, 0, c),
+                    new Tequila(Tequila.Rule.TWN, 32, 1e-3, Tequila.Epsilon.ROW, true, 0, c), new Tequila(Tequila.Rule.LEARNED, 32, 1e-3, Tequila.Epsilon.WEIGHT, false, 0, c))) {
                 stages.add(s);
                 stages.add(new Original());
             }
@@ -131,7 +140,7 @@ final class TernaryRunTest {
     /** From packed trits with rounded activations, a decoder of a run's model says what it says from the weights. */
     @Test
     void aModelIsDecodedFromItsTrits() {
-        Stage tequila = new Tequila(Tequila.Rule.TWN, 64, 0.1, Tequila.Epsilon.FIXED, 0, course(2, EndToEnd.Loss.DISTILL));
+        Stage tequila = new Tequila(Tequila.Rule.TWN, 64, 0.1, Tequila.Epsilon.FIXED, false, 0, course(2, EndToEnd.Loss.DISTILL));
         Path dir = run(List.of(tequila)).directory().resolve("model");
         try (HfModelDir written = HfModelDir.open(dir)) {
             Model m = Model.load(written, backend.memory());
@@ -180,10 +189,42 @@ final class TernaryRunTest {
         return said;
     }
 
+    /** Whatever finds the dead zone, and however they count, dead weights become one bias: the model with it merged says what it says with it beside. */
+    @ParameterizedTest
+    @EnumSource
+    void everyRuleCanReactivateAndMerge(Tequila.Rule rule) {
+        for (Tequila.Epsilon learn : Tequila.Epsilon.values()) {
+            for (boolean sign : new boolean[] {false, true}) {
+                List<float[]> seen = new ArrayList<>();
+                Tequila tequila = new Tequila(rule, 32, sign ? 0.02 : 0.5, learn, sign, 0, course(1, EndToEnd.Loss.CROSS_ENTROPY));
+                run(learn + (sign ? "-sign" : ""), List.of(new Look(tequila, seen)));
+                assertArrayEquals(seen.get(0), seen.get(1), 1e-5f, tequila.toString());
+            }
+        }
+    }
+
+    /** Three of four, as 5 bits for the four: 1.25 bits a weight and an fp16 step for every 32, and the file is as small and says the same. */
+    @Test
+    void sherryIsWrittenInFiveBitsForFourWeights() {
+        Runner.Result result = run(List.of(new Sherry(32, 1, 0.1, 0, course(1, EndToEnd.Loss.DISTILL))));
+        assertEquals(1.25 + 16 / 32.0, result.rows().getLast().bitsPerWeight());
+        Path dir = result.directory().resolve("model");
+        try (HfModelDir written = HfModelDir.open(dir); FrozenDir frozen = FrozenDir.open(dir); Safetensors file = Safetensors.open(dir.resolve("packed.safetensors"))) {
+            Model model = Model.load(written, backend.memory());
+            assertEquals(model.linears().size(), frozen.quantized().size());
+            for (var l : model.linears()) {
+                assertEquals(l.outputs() * l.inputs() * 5 / 32, file.entry(l.name + ".codes").count(), 1.0 * l.outputs(), "words, rows rounded up");
+                float[] w = new float[Math.toIntExact(l.outputs() * l.inputs())];
+                frozen.read(l.name + ".weight", MemorySegment.ofArray(w));
+                assertArrayEquals(backend.memory().floats(l.weight.value()), w);
+            }
+        }
+    }
+
     @Test
     void theMergedBiasIsTheSameModelAndIsSaved() {
         List<float[]> seen = new ArrayList<>();
-        Stage tequila = new Tequila(Tequila.Rule.ABSMEAN, 32, 0.5, Tequila.Epsilon.FIXED, 0, course(1, EndToEnd.Loss.CROSS_ENTROPY));
+        Stage tequila = new Tequila(Tequila.Rule.ABSMEAN, 32, 0.5, Tequila.Epsilon.FIXED, false, 0, course(1, EndToEnd.Loss.CROSS_ENTROPY));
         Runner.Result result = run(List.of(new Look(tequila, seen)));
         assertArrayEquals(seen.get(0), seen.get(1), 1e-5f);
         Path dir = result.directory().resolve("model");
