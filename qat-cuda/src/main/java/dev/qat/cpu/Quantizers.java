@@ -23,6 +23,7 @@ import static dev.qat.cpu.Lanes.zero;
 /** Fake quantization and its straight-through gradients: groups (or rows) shared out over the team, one fused pass each. */
 final class Quantizers {
     static final float STEP_MIN = 1e-4f, STEP_MAX = 1e4f;
+    private static final float NARROWEST = 1e-12f;
 
     private final Threads team;
 
@@ -83,13 +84,48 @@ final class Quantizers {
                     lo = Math.min(lo, v);
                     hi = Math.max(hi, v);
                 }
-                float s = Math.max(hi - lo, 1e-12f) / q, z = (float) Math.rint(-lo / s);
+                float s = Math.max(hi - lo, NARROWEST) / q, z = (float) Math.rint(-lo / s);
                 for (long i = n * g; i < (n + 1) * g; i += L) {
                     VectorMask<Float> k = tail((n + 1) * g - i);
                     store(y.address + 4 * i, lattice(load(w.address + 4 * i, k), s, z, q, false), k);
                 }
             }
         });
+    }
+
+    void minMaxQuantBack(Grad dw, Tensor dy, Tensor w, Grid grid) {
+        if (!dw.wanted()) return;
+        int g = grid.group();
+        team.each(w.size() / g, 16, (t, from, to) -> {
+            for (long n = from; n < to; n++) minMaxGroup(dw, dy, w, n * g, (n + 1) * g, grid.maxCode());
+        });
+    }
+
+    private static void minMaxGroup(Grad dw, Tensor dy, Tensor w, long from, long to, int q) {
+        long least = from, most = from;
+        for (long i = from; i < to; i++) {
+            if (get(w.address + 4 * i) < get(w.address + 4 * least)) least = i;
+            if (get(w.address + 4 * i) > get(w.address + 4 * most)) most = i;
+        }
+        float lo = Math.min(get(w.address + 4 * least), 0), hi = Math.max(get(w.address + 4 * most), 0), s = Math.max(hi - lo, NARROWEST) / q, z = (float) Math.rint(-lo / s);
+        FloatVector sum = zero(), clipped = zero();
+        for (long i = from; i < to; i += L) {
+            VectorMask<Float> k = tail(to - i);
+            FloatVector d = load(dy.address + 4 * i, k), v = load(w.address + 4 * i, k).div(s), u = Lanes.rint(v).add(z);
+            VectorMask<Float> outside = u.compare(VectorOperators.LT, 0).or(u.compare(VectorOperators.GT, q));
+            FloatVector level = Lanes.clamp(u, 0, q).sub(z);
+            sum = d.fma(level.sub(v).blend(level, outside), sum);
+            clipped = clipped.add(zero().blend(d, outside));
+            Layers.set(dw, i, d.blend(0, outside), k);
+        }
+        float out = Lanes.sum(clipped), ds = hi - lo > NARROWEST ? Lanes.sum(sum) - out * lo / s : 0;
+        if (hi > 0) more(dw, most, ds / q);
+        if (lo < 0) more(dw, least, out - ds / q);
+    }
+
+    private static void more(Grad to, long i, float v) {
+        long at = to.to().address + 4 * i;
+        put(at, get(at) + v);
     }
 
     /** (clamp(rint(w/s) + z, 0, Q) − z) · s, or clamp(rint((w − m)/s), 0, Q) · s + m */

@@ -310,6 +310,11 @@ public final class ReferenceBackend implements Backend {
     }
 
     @Override
+    public void minMaxQuantBack(Grad dw, Tensor dy, Tensor w, Grid grid) {
+        ReferenceQuantizers.minMaxQuantBack(dw, dy, w, grid);
+    }
+
+    @Override
     public void channelScale(Tensor y, Tensor x, Tensor tau, Channels how) {
         ReferenceTransforms.channelScale(y, x, tau, how);
     }

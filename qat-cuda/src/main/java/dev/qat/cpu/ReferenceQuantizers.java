@@ -19,7 +19,7 @@ import java.lang.foreign.ValueLayout;
  * multiply-add), ties to even, so that every backend gives the same bits; sums of gradients are doubles.
  */
 final class ReferenceQuantizers {
-    private static final float LEAST = 1e-4f, MOST = 1e4f;
+    private static final float LEAST = 1e-4f, MOST = 1e4f, NARROWEST = 1e-12f;
 
     private ReferenceQuantizers() {}
 
@@ -47,8 +47,33 @@ final class ReferenceQuantizers {
                 lo = Math.min(lo, get(w, i));
                 hi = Math.max(hi, get(w, i));
             }
-            float s = Math.max(hi - lo, 1e-12f) / top, z = (float) Math.rint(-lo / s);
+            float s = Math.max(hi - lo, NARROWEST) / top, z = (float) Math.rint(-lo / s);
             for (long i = g * G; i < (g + 1) * G; i++) put(y, i, (clamp((float) Math.rint(get(w, i) / s) + z, 0, top) - z) * s);
+        }
+    }
+
+    static void minMaxQuantBack(Grad dw, Tensor dy, Tensor w, Grid grid) {
+        int G = grid.group(), top = grid.maxCode();
+        for (long g = 0; g < w.size() / G; g++) {
+            long least = g * G, most = least;
+            for (long i = g * G; i < (g + 1) * G; i++) {
+                if (get(w, i) < get(w, least)) least = i;
+                if (get(w, i) > get(w, most)) most = i;
+            }
+            float lo = Math.min(get(w, least), 0), hi = Math.max(get(w, most), 0), s = Math.max(hi - lo, NARROWEST) / top, z = (float) Math.rint(-lo / s);
+            double ds = 0, out = 0;
+            for (long i = g * G; i < (g + 1) * G; i++) {
+                float v = get(w, i) / s, u = (float) Math.rint(v) + z;
+                boolean outside = u < 0 || u > top;
+                ds += (double) get(dy, i) * (clamp(u, 0, top) - z - (outside ? 0 : v));
+                out += outside ? get(dy, i) : 0;
+            }
+            ds = hi - lo > NARROWEST ? ds - out * lo / s : 0;
+            for (long i = g * G; i < (g + 1) * G; i++) {
+                float u = (float) Math.rint(get(w, i) / s) + z;
+                double range = (i == most && hi > 0 ? ds / top : 0) + (i == least && lo < 0 ? out - ds / top : 0);
+                give(dw, i, (u < 0 || u > top ? 0 : get(dy, i)) + range);
+            }
         }
     }
 

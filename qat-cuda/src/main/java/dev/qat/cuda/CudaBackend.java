@@ -334,6 +334,11 @@ public final class CudaBackend implements Backend {
     }
 
     @Override
+    public void minMaxQuantBack(Grad dw, Tensor dy, Tensor w, Grid grid) {
+        quantizers.minMaxQuantBack(dw, dy, w, grid);
+    }
+
+    @Override
     public void channelScale(Tensor y, Tensor x, Tensor tau, Channels how) {
         transforms.channelScale(y, x, tau, how);
     }

@@ -41,6 +41,14 @@ final class Quantizers {
                 wide(G, y, w));
     }
 
+    void minMaxQuantBack(Grad dw, Tensor dy, Tensor w, Grid grid) {
+        fp32(dw, dy);
+        if (!dw.wanted()) return;
+        int G = grid.group(), groups = toInt(w.size() / G);
+        on.run("minMaxQuant", "minMaxQuantBack", Launcher.groups(groups, lanes(G)), dw, dy, w, half(w), (float) grid.maxCode(), groups, G, lanes(G),
+                wide(G, dw, dy, w));
+    }
+
     void fakeQuant(Tensor y, Tensor w, Tensor step, Tensor zero, Grid grid) {
         fp32(step, zero);
         int G = grid.group(), groups = toInt(step.size());

@@ -199,6 +199,13 @@ public interface Backend extends AutoCloseable {
     /** The group's own min-max grid, 0 always on it:  lo = min(0, min w), hi = max(0, max w), s = max(hi − lo, 1e-12) / Q, z = rint(−lo/s), y = (clamp(rint(w/s) + z, 0, Q) − z) · s. */
     void minMaxQuant(Tensor y, Tensor w, Grid grid);
 
+    /**
+     * Roundings alone pass straight through, as in OmniQuant (arXiv 2308.13137); the range follows the weights that span it.
+     * With u = rint(w/s) + z, q = clamp(u, 0, Q), M = 1[0 ≤ u ≤ Q], D = Σ_group dy·(1 − M), ds = Σ_group dy·(q − z − M·w/s) − D·lo/s, 0 where hi − lo ≤ 1e-12:
+     * dw (+)= dy·M, and ds/Q more for the first greatest w if it is above 0, D − ds/Q more for the first least if it is below.  dw may be dy itself.
+     */
+    void minMaxQuantBack(Grad dw, Tensor dy, Tensor w, Grid grid);
+
     // ---- transforms --------------------------------------------------------------------------------------------------
 
     /** y_nj = x_nj · e^(power · tau_m), m the scale of channel j ({@link Channels}).   x (N, C)  tau (C / repeat) */

@@ -242,11 +242,20 @@ public final class Ops {
         return y;
     }
 
-    /** Min-max quantization of every group on a grid of its own; the gradient passes straight through, the grid takes none. */
-    public static Tensor minMaxQuant(Tape t, Tensor w, Grid grid) {
+    /**
+     * Min-max quantization of every group on a grid of its own.
+     *
+     * @param range whether the gradient knows that the grid follows the weights; else it passes straight through, and the grid takes none
+     */
+    public static Tensor minMaxQuant(Tape t, Tensor w, Grid grid, boolean range) {
         Tensor y = t.allocOperand("minMaxQuant", w.dims());
         t.backend().minMaxQuant(y, w, grid);
-        t.push(y, () -> t.backend().accumulate(t.grad(w), t.gradOf(y), 1), w);
+        if (range) {
+            t.shareGrad(y, w);
+            t.push(y, () -> t.backend().minMaxQuantBack(t.gradInPlace(w, y), t.gradOf(y), w, grid), w);
+        } else {
+            t.push(y, () -> t.backend().accumulate(t.grad(w), t.gradOf(y), 1), w);
+        }
         return y;
     }
 

@@ -302,8 +302,10 @@ final class OpTable {
     }
 
     static {
-        put(row("minMaxQuant", GRIDS, s -> List.of(out("y", s.at("O"), s.at("I")).operand().exact(), in("w", s.at("O"), s.at("I")), fixed("grid", grid(s)))))
+        Row minMax = put(row("minMaxQuant", GRIDS, s -> List.of(out("y", s.at("O"), s.at("I")).operand().exact(), in("w", s.at("O"), s.at("I")), fixed("grid", grid(s)))))
                 .also(TIES, FAR);
+        put(back("minMaxQuantBack", minMax, f -> List.of(f.slope("w"), f.dy("y"), f.arg("w"), f.arg("grid")))).depth(s -> s.at("G") * (1 << s.at("bits")))
+                .straightThrough().hides("w").inPlace("dw", "dy");
     }
 
     // ---- transforms --------------------------------------------------------------------------------------------------

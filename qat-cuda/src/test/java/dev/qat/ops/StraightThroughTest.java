@@ -30,7 +30,8 @@ class StraightThroughTest {
     /** What each straight-through gradient is the slope of, and the factor it carries on top of that. */
     private static final Map<String, Around> SURROGATES = Map.of(
             "fakeQuantBack", StraightThroughTest::fakeQuant, "lsqBack", StraightThroughTest::lsq, "rowQuantBack", StraightThroughTest::rowQuant,
-            "ternaryBack", StraightThroughTest::ternary, "reactivateBack", StraightThroughTest::reactivate);
+            "ternaryBack", StraightThroughTest::ternary, "reactivateBack", StraightThroughTest::reactivate,
+            "minMaxQuantBack", StraightThroughTest::minMaxQuant);
 
     @TestFactory
     Stream<DynamicTest> everyStraightThroughGradientIsTheSlopeOfItsSurrogate() {
@@ -64,6 +65,39 @@ class StraightThroughTest {
             }
             return y;
         };
+    }
+
+    /** The range moves with the weights that span it. */
+    private static Surrogate minMaxQuant(Map<String, double[]> at, Case c) {
+        Grid grid = (Grid) c.<Arg.Fixed>arg("grid").value();
+        int Q = grid.maxCode(), G = grid.group(), n = at.get("w").length;
+        double[] offset = new double[n / G], rounding = new double[n], stuck = new double[n];
+        for (int i = 0; i < n; i++) {
+            double[] r = range(at.get("w"), i / G, G, Q);
+            double v = at.get("w")[i] / r[1], z = rint(-r[0] / r[1]), u = rint(v) + z;
+            offset[i / G] = z + r[0] / r[1];
+            rounding[i] = rint(v) - v;
+            stuck[i] = u < 0 ? 0 : u > Q ? Q : Double.NaN;
+        }
+        return x -> {
+            double[] y = new double[n];
+            for (int i = 0; i < n; i++) {
+                double[] r = range(x.get("w"), i / G, G, Q);
+                double z = -r[0] / r[1] + offset[i / G];
+                y[i] = ((Double.isNaN(stuck[i]) ? x.get("w")[i] / r[1] + rounding[i] + z : stuck[i]) - z) * r[1];
+            }
+            return y;
+        };
+    }
+
+    /** (lo, s) of a group */
+    private static double[] range(double[] w, int group, int G, int Q) {
+        double lo = 0, hi = 0;
+        for (int i = group * G; i < (group + 1) * G; i++) {
+            lo = Math.min(lo, w[i]);
+            hi = Math.max(hi, w[i]);
+        }
+        return new double[] {lo, (hi - lo) / Q};
     }
 
     private static Surrogate lsq(Map<String, double[]> at, Case c) {

@@ -1,9 +1,12 @@
 package dev.qat.export;
 
+import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.qat.data.HfModelDir;
 import dev.qat.model.Model;
 import dev.qat.model.ModelConfig;
+import dev.qat.model.Ranges;
+import dev.qat.model.TokenRounding;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.Param;
 import dev.qat.tensor.ShapeMemory;
@@ -12,9 +15,11 @@ import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.function.Predicate;
+import java.util.stream.Stream;
 
 /** What a config and the tensors beside it say together. */
 final class Configs {
@@ -80,6 +85,13 @@ final class Configs {
         if (c.online().equals(ModelConfig.Online.NONE)) return;
         throw Fail.usage("%s: this model %s while it computes, which no other engine does. Take target hf, or rotate without online and fpt-local without down and dynamic.",
                 target, c.online().down() > 0 ? "turns down_proj's input" : c.online().heads() > 0 ? "turns queries and keys" : "scales what o_proj and down_proj read");
+    }
+
+    /** What to tell of activations, keys and values that the model rounds, since no other engine does.  @param kept whether the file says that it does */
+    static List<String> rounding(JsonNode config, boolean kept) {
+        String kind = kept ? "config.json says how activations, keys and values are rounded (%s); this engine follows it, others compute with them unrounded"
+                : "activations, keys and values were rounded (%s), which this file does not say: whoever runs it computes with them unrounded";
+        return Stream.of(TokenRounding.KEY, Ranges.KEY).filter(config::hasNonNull).map(kind::formatted).toList();
     }
 
     /** Every tensor's name and shape, in the order of the forward pass. */

@@ -3,6 +3,7 @@ package dev.qat.export;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.qat.model.Model;
 import dev.qat.model.ModelConfig;
+import dev.qat.model.Ranges;
 import dev.qat.model.TokenRounding;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
@@ -52,11 +53,12 @@ public interface Frozen extends AutoCloseable {
         return Configs.shapes(config());
     }
 
-    /** The model in a device's memory: plain weights, and tokens rounded where the config has them rounded. */
+    /** The model in a device's memory: plain weights, and tokens and tensors rounded where the config has them rounded. */
     default Model load(Memory memory) {
         Model m = new Model(config(), memory);
         for (Param p : m.params()) source().read(memory, p);
         TokenRounding.install(m, configJson(), "config.json");
+        Ranges.install(m, configJson(), "config.json");
         return m;
     }
 

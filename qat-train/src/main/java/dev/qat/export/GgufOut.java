@@ -79,7 +79,7 @@ final class GgufOut implements Exporter {
         float[] rope = GgufMetadata.ropeFactors(c);
         if (rope != null) slots.add(new Slot(ROPE, GgmlType.F32, rope.length));
         jobs.forEach(j -> slots.add(j.slot));
-        List<String> remarks = new ArrayList<>();
+        List<String> remarks = new ArrayList<>(Configs.rounding(model.configJson(), false));
         falls.forEach((what, count) -> remarks.add("%d %s stored as %s".formatted(count, count == 1 ? "tensor is" : "tensors are", what)));
         var metadata = GgufMetadata.of(model, target, remarks);
         Tally tally = new Tally();

@@ -8,6 +8,7 @@ import dev.qat.data.SafetensorsWriter;
 import dev.qat.data.SafetensorsWriter.Slot;
 import dev.qat.model.Linear;
 import dev.qat.model.Model;
+import dev.qat.model.Ranges;
 import dev.qat.model.TokenRounding;
 import dev.qat.tensor.PackedWeight;
 import dev.qat.tensor.Tensor;
@@ -46,6 +47,7 @@ public final class HfOut {
         frozen.shapes().forEach((name, shape) -> slots.add(new Slot(name, dtype, shape)));
         ObjectNode config = frozen.configJson();
         TokenRounding.describe(model, config);
+        Ranges.describe(model, config);
         config.put("torch_dtype", dtype == StoredType.BF16 ? "bfloat16" : dtype == StoredType.F16 ? "float16" : "float32");
         var options = new HfModelWriter.Options(true, HfModelWriter.Options.DEFAULT.maxShardBytes(), notes);
         try (HfModelWriter out = HfModelWriter.open(target, config, slots, options)) {

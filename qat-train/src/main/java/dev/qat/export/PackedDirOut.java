@@ -133,6 +133,6 @@ final class PackedDirOut implements Exporter {
             weights += count;
             packedBytes += size;
         }
-        return new Report(target + (plain == StoredType.BF16 ? ":bf16" : ""), path, bytes, 8.0 * packedBytes / weights, move, 0, null, stored, List.of());
+        return new Report(target + (plain == StoredType.BF16 ? ":bf16" : ""), path, bytes, 8.0 * packedBytes / weights, move, 0, null, stored, Configs.rounding(model.configJson(), true));
     }
 }

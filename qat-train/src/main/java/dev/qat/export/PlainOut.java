@@ -10,7 +10,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 
-/** Writes a Hugging Face directory of plain fp32 weights, the quantized ones on their lattice: any program can run it. */
+/** Writes a Hugging Face directory of plain fp32 weights, the quantized ones on their lattice: any program can run it, but for what only this engine follows (rotations, rounded activations). */
 final class PlainOut implements Exporter {
     private final long maxShardBytes;
 
@@ -45,6 +45,6 @@ final class PlainOut implements Exporter {
             model.tokenizer().ifPresent(out::copyTokenizer);
             out.finish();
         }
-        return new Report("hf", path, slots.stream().mapToLong(Slot::bytes).sum(), 32, 0, 0, null, stored, List.of());
+        return new Report("hf", path, slots.stream().mapToLong(Slot::bytes).sum(), 32, 0, 0, null, stored, Configs.rounding(config, true));
     }
 }

@@ -3,6 +3,8 @@ package dev.qat.method;
 import dev.qat.data.Windows;
 import dev.qat.model.Block;
 import dev.qat.model.Linear;
+import dev.qat.model.Ranges;
+import dev.qat.model.Site;
 import dev.qat.model.Slab;
 import dev.qat.ops.Grid;
 import dev.qat.ops.Ops;
@@ -29,7 +31,7 @@ import java.util.stream.Stream;
  */
 final class Statics {
     /** A static quantizer and its step; a linear's weight and its steps, one per row. */
-    private record Ranged(int block, StaticSite site, Param step) {}
+    private record Ranged(int block, Ranges.Value value, Site.Whole quantizer) {}
 
     private record Weighted(int block, Linear linear, Param step) {}
 
@@ -49,27 +51,14 @@ final class Statics {
             weighted.clear();
             for (Block b : run.student().blocks()) {
                 String at = "block " + b.index + " ";
-                for (StaticSite s : sites(b)) ranged.add(new Ranged(b.index, s, slab.param(at + s.name() + " step", Kind.SCALE, 1)));
+                for (Ranges.Value v : Ranges.values(b)) {
+                    int width = v.cached() ? bits.cache() : bits.activations();
+                    if (width != Widths.OFF) ranged.add(new Ranged(b.index, v, new Site.Whole(width, slab.param(at + v.name() + " step", Kind.SCALE, 1))));
+                }
                 for (Linear l : b.linears()) weighted.add(new Weighted(b.index, l, slab.param(l.name + ".step", Kind.SCALE, l.outputs())));
             }
             return slab;
         });
-    }
-
-    private List<StaticSite> sites(Block b) {
-        List<StaticSite> all = new ArrayList<>();
-        int a = bits.activations(), kv = bits.cache();
-        if (a != Widths.OFF) {
-            all.add(new StaticSite("qkv input", List.of(b.q.inputSite, b.k.inputSite, b.v.inputSite), a, b.q.inputs()));
-            all.add(new StaticSite("o input", List.of(b.o.inputSite), a, b.o.inputs()));
-            all.add(new StaticSite("gate, up input", List.of(b.gate.inputSite, b.up.inputSite), a, b.gate.inputs()));
-            all.add(new StaticSite("down input", List.of(b.down.inputSite), a, b.down.inputs()));
-        }
-        if (kv != Widths.OFF) {
-            all.add(new StaticSite("keys", List.of(b.storedKeySite()), kv, b.k.outputs()));
-            all.add(new StaticSite("values", List.of(b.valueSite), kv, b.v.outputs()));
-        }
-        return all;
     }
 
     /** Sets every range: of the weights as they are, and of what the model sends past the sites for the first windows. */
@@ -89,15 +78,15 @@ final class Statics {
         List<Weighted> weights = weighted.stream().filter(w -> w.block == b.index).toList();
         List<Tensor> seen = new ArrayList<>();
         for (Ranged r : sites) {
-            Tensor copy = memory.tensor("values seen", chain.x.rows(), r.site.channels());
+            Tensor copy = memory.tensor("values seen", chain.x.rows(), r.value.channels());
             seen.add(copy);
-            r.site.sites().getFirst().add((t, x) -> {
+            r.value.sites().getFirst().add((t, x) -> {
                 t.backend().copy(copy, x);
                 return x;
             });
         }
         chain.advance(b, seen.stream().map(t -> Tally.in(memory, t)).toList());
-        List<Param> steps = Stream.concat(sites.stream().map(Ranged::step), weights.stream().map(Weighted::step)).toList();
+        List<Param> steps = Stream.concat(sites.stream().map(r -> r.quantizer.step), weights.stream().map(Weighted::step)).toList();
         List<MemorySegment> found = run.once("ranges", b.index, steps.stream().mapToLong(s -> s.value().bytes()).sum(), () -> run.planned() ? List.of() : Stream.concat(
                 IntStream.range(0, sites.size()).mapToObj(i -> range(sites.get(i), memory.floats(seen.get(i)))), weights.stream().map(w -> rows(memory, w))).map(MemorySegment::ofArray).toList());
         for (int i = 0; i < found.size(); i++) memory.write(steps.get(i).value(), found.get(i));
@@ -105,7 +94,7 @@ final class Statics {
     }
 
     private float[] range(Ranged r, float[] x) {
-        return new float[] {StaticRange.step(x, r.site.bits(), p, () -> run.pause("ranges", r.block))};
+        return new float[] {StaticRange.step(x, r.quantizer.bits, p, () -> run.pause("ranges", r.block))};
     }
 
     private float[] rows(Memory memory, Weighted of) {
@@ -125,7 +114,7 @@ final class Statics {
     }
 
     private void activations() {
-        for (Ranged r : ranged) r.site.install(r.step);
+        for (Ranged r : ranged) r.value.sites().forEach(site -> site.add(r.quantizer));
     }
 
     private Grid grid(Linear l) {
@@ -135,7 +124,7 @@ final class Statics {
     /** Every range at the rate times where it starts, since steps of different tensors differ by orders. */
     List<AdamW.Group> groups(double rate) {
         List<AdamW.Group> groups = new ArrayList<>();
-        for (Ranged r : ranged) groups.add(relative(r.step, rate));
+        for (Ranged r : ranged) groups.add(relative(r.quantizer.step, rate));
         for (Weighted w : weighted) groups.add(relative(w.step, rate));
         return groups;
     }

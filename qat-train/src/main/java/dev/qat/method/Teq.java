@@ -30,16 +30,21 @@ import java.util.Locale;
  * <p>Official: s itself trains, clipped at 1e-5 below which it is dead; here τ does, which starts at the same point and needs no
  * clip. Official: only q, k, v and gate, up are scaled; {@code linears} adds o ← v and down ← up.
  *
+ * <p>Official: the gradient takes each group's range for a constant. But scaling a group's channels alike scales its range as well and
+ * changes nothing, and a channel that spans the range coarsens all others: straight through, dL/dτ_j = −Σ_i G_ij·(ŵ − w)_ij asks every
+ * channel with a harmful error to grow, those that make the range too. {@code throughRange} lets the gradient see it.
+ *
  * @param bits     of what follows: 0 takes the target's, without one 4  @param group −1 for the whole row; 0 takes the target's, without one 64
  * @param steps    of the whole model, or of each block where {@code loss} is block
  * @param loss     the model's cross-entropy on the text (official), its KL to the full-precision model, or each block's squared error
  * @param sqrtInit starts at s = 1/√max|w| of the channel instead of 1
+ * @param throughRange whether the gradient knows that ranges follow the scaled weights; false is official
  */
-public record Teq(int bits, int group, int steps, int batch, double rate, double warmup, Loss loss, boolean sqrtInit, boolean linears, Part windows,
+public record Teq(int bits, int group, int steps, int batch, double rate, double warmup, Loss loss, boolean sqrtInit, boolean linears, boolean throughRange, Part windows,
                   boolean shuffle, boolean recompute) implements Stage {
     public enum Loss { CROSS_ENTROPY, DISTILL, BLOCK }
 
-    public static final Teq DEFAULTS = new Teq(0, 0, 1000, 1, 1e-3, 0.05, Loss.CROSS_ENTROPY, false, true, Part.ALL, true, false);
+    public static final Teq DEFAULTS = new Teq(0, 0, 1000, 1, 1e-3, 0.05, Loss.CROSS_ENTROPY, false, true, false, Part.ALL, true, false);
     private static final AdamW.Config ADAM = new AdamW.Config(0.9, 0.9, 1e-8, 0);
 
     public Teq {
@@ -115,7 +120,7 @@ public record Teq(int bits, int group, int steps, int batch, double rate, double
         for (Scaled s : scaled) s.pair.install(s.tau);
         for (Linear l : b.linears()) {
             Grid grid = new Grid(rule.bits(bits), rule.grid(l, bits, group).group());
-            l.weightSite.add((t, w) -> Ops.minMaxQuant(t, w, grid));
+            l.weightSite.add((t, w) -> Ops.minMaxQuant(t, w, grid, throughRange));
         }
     }
 

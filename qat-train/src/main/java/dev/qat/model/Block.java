@@ -158,6 +158,11 @@ public final class Block {
         return List.of(q, k, v, o, gate, up, down);
     }
 
+    /** The same, together where they read one value. */
+    List<List<Linear>> readers() {
+        return List.of(List.of(q, k, v), List.of(o), List.of(gate, up), List.of(down));
+    }
+
     public List<Param> gains() {
         return java.util.stream.Stream.of(norm1, norm2, qNorm, kNorm).filter(Objects::nonNull).toList();
     }

@@ -114,13 +114,15 @@ public final class Model {
         return m.opened();
     }
 
-    /** Reads all of a Hugging Face directory, fp32, to compute what its config says: tokens are rounded where it has them rounded. */
+    /** Reads all of a Hugging Face directory, fp32, to compute what its config says: tokens and tensors are rounded where it has them rounded. */
     public static Model load(HfModelDir dir, Memory memory) {
         HfSource source = new HfSource(dir);
         Model m = new Model(source.config(), memory);
         source.check(m);
         for (Param p : m.params()) source.read(memory, p);
-        TokenRounding.install(m, dir.config(), dir.dir().resolve("config.json").toString());
+        String origin = dir.dir().resolve("config.json").toString();
+        TokenRounding.install(m, dir.config(), origin);
+        Ranges.install(m, dir.config(), origin);
         return m;
     }
 

@@ -1,8 +1,10 @@
 package dev.qat.model;
 
+import dev.qat.ops.Grid;
 import dev.qat.ops.Ops;
 import dev.qat.ops.RowGrid;
 import dev.qat.ops.Tape;
+import dev.qat.tensor.Param;
 import dev.qat.tensor.Tensor;
 import java.util.ArrayList;
 import java.util.List;
@@ -48,6 +50,25 @@ public final class Site {
         @Override
         public Tensor apply(Tape t, Tensor x) {
             if (x != last) quantized = Ops.rowQuant(t, x, grid, x.cols() / parts);
+            last = x;
+            return quantized;
+        }
+    }
+
+    /** Static quantization: one step for a whole tensor, whatever its rows, once for all the sites that see one value ({@link Ops#lsq}). */
+    public static final class Whole implements Function {
+        public final int bits;
+        public final Param step; // (1)
+        private Tensor last, quantized;
+
+        public Whole(int bits, Param step) {
+            this.bits = bits;
+            this.step = step;
+        }
+
+        @Override
+        public Tensor apply(Tape t, Tensor x) {
+            if (x != last) quantized = Ops.lsq(t, x, step.value(), new Grid(bits, Math.toIntExact(x.size())));
             last = x;
             return quantized;
         }
@@ -103,6 +124,11 @@ public final class Site {
     /** The last function where it rounds rows; null where it does something else, or there is none. */
     public Rows rows() {
         return !functions.isEmpty() && functions.getLast() instanceof Rows r ? r : null;
+    }
+
+    /** The last function where it is a static quantizer, else null. */
+    Whole whole() {
+        return !functions.isEmpty() && functions.getLast() instanceof Whole w ? w : null;
     }
 
     /** x after every function but the last. */

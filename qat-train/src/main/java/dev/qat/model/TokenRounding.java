@@ -20,7 +20,8 @@ import java.util.Optional;
  */
 public record TokenRounding(int inputs, int cache, boolean heads, boolean symmetric, boolean window) {
     public static final int OFF = 32;
-    private static final String KEY = "token_quantization", SCHEME = "min-max per token", TOKEN = "token", HEAD = "head";
+    public static final String KEY = "token_quantization";
+    private static final String SCHEME = "min-max per token", TOKEN = "token", HEAD = "head";
 
     /** What a config.json says; empty where it says nothing. */
     static Optional<TokenRounding> of(JsonNode config, String origin) {
@@ -67,7 +68,7 @@ public record TokenRounding(int inputs, int cache, boolean heads, boolean symmet
     public void install(Model m) {
         for (Block b : m.blocks()) {
             if (inputs != OFF) {
-                for (List<Linear> readers : List.of(List.of(b.q, b.k, b.v), List.of(b.o), List.of(b.gate, b.up), List.of(b.down))) {
+                for (List<Linear> readers : b.readers()) {
                     Site.Rows once = new Site.Rows(new RowGrid(inputs, symmetric, window), 1);
                     for (Linear l : readers) l.inputSite.add(once);
                 }

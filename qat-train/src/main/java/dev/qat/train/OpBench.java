@@ -33,7 +33,7 @@ public final class OpBench implements AutoCloseable {
     public record Row(String op, double ms, double tflops, double gigabytesPerSecond, double share) {}
 
     /** Ops that other rows stand for: the same traffic, or what only decoding and evaluation run, a batch at a time. */
-    static final Set<String> LEFT_OUT = Set.of("ropeBack", "cacheWrite", "cachePack", "cacheUnpack", "attentionCache", "compare", "snap", "minMaxQuant", "rowQuantBack",
+    static final Set<String> LEFT_OUT = Set.of("ropeBack", "cacheWrite", "cachePack", "cacheUnpack", "attentionCache", "compare", "snap", "minMaxQuant", "minMaxQuantBack", "rowQuantBack",
             "channelScaleBack", "hadamardBack", "mixHeadsBack", "rmsScale", "rmsScaleBack", "reactivate", "reactivateBack", "embedBack", "fill", "scale");
 
     private final Backend backend;

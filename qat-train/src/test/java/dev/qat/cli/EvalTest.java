@@ -31,6 +31,7 @@ import org.junit.jupiter.api.extension.RegisterExtension;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 class EvalTest {
     @TempDir
@@ -97,6 +98,37 @@ class EvalTest {
     @ParameterizedTest
     @CsvSource({"4-4-3, false, false, min-max", "4-4-3, true, true, llm-qat", "32-32-3, true, true, min-max", "4-4-32, false, false, llm-qat"})
     void aWrittenModelRoundsTokensAsItWasTrained(String bits, boolean asymmetric, boolean heads, String method) throws IOException {
+        followed("{method: %s, bits: %s, asymmetric: %s, heads: %s}".formatted(method, bits, asymmetric, heads), "token_quantization", bits.startsWith("32"));
+        refuses("{\"token_quantization\": {\"scheme\": \"min-max per token\", \"activation_bits\": 1, \"kv_cache_bits\": 4}}", "token_quantization");
+    }
+
+    /** The same of static ranges, which it also speaks with. */
+    @ParameterizedTest
+    @ValueSource(strings = {"{method: static, bits: 4-4-3}", "{method: static, bits: 4-32-3}", "{method: fptquant, bits: 4-4-4, steps: 4}"})
+    void aWrittenModelHasItsStaticRanges(String stage) throws IOException {
+        String ranges = followed(stage, "static_quantization", false);
+        String recipe = Files.writeString(temp.resolve("speak.yaml"), """
+                name: none
+                model: {path: %1$s/runs/tokens/model}
+                backend: cpu
+                threads: 1
+                output: %1$s/said
+                generate: {sequences: 6, length: 20, batch: 3, shard: 6}
+                compare: {windows: 4}
+                """.formatted(temp)).toString();
+        String unrounded = console.run(0, "generate", recipe, "name=unrounded");
+        dir.reconfigure(temp.resolve("runs/tokens/model"), ranges);
+        String rounded = console.run(0, "generate", recipe, "name=rounded");
+        assertTrue(Arrays.mismatch(said("rounded"), said("unrounded")) >= 0, "rounding must show in what is said: " + unrounded + rounded);
+        refuses("{\"static_quantization\": {\"scheme\": \"symmetric per tensor\", \"blocks\": []}}", "static_quantization");
+    }
+
+    private byte[] said(String name) throws IOException {
+        return Files.readAllBytes(temp.resolve("said").resolve(name).resolve("tokens-00000.bin"));
+    }
+
+    /** A run's own number, from what it wrote; another once {@code key} is gone, which is given back. */
+    private String followed(String stage, String key, boolean onlyTokens) throws IOException {
         String recipe = Files.writeString(temp.resolve("tokens.yaml"), """
                 name: tokens
                 model: {path: %1$s/model}
@@ -105,19 +137,24 @@ class EvalTest {
                 output: %1$s/runs
                 data: {files: [%1$s/text.txt], length: 16, windows: 16}
                 eval: {files: [%1$s/text.txt], length: 16}
-                stages: [{method: %2$s, bits: %3$s, asymmetric: %4$s, heads: %5$s}]
-                """.formatted(temp, method, bits, asymmetric, heads)).toString();
+                stages: [%2$s]
+                """.formatted(temp, stage)).toString();
         assertEquals(0, Main.run("train", recipe), err.toString(UTF_8));
         JsonNode rows = new ObjectMapper().readTree(temp.resolve("runs/tokens/result.json").toFile()).get("stages");
         double fp = rows.get(0).get("perplexity").asDouble(), trained = rows.get(1).get("perplexity").asDouble();
         assertEquals(trained, written("runs/tokens/model"), 1e-6 * trained);
-        dir.reconfigure(temp.resolve("runs/tokens/model"), "{\"token_quantization\": null}");
+        JsonNode said = new ObjectMapper().readTree(temp.resolve("runs/tokens/model/config.json").toFile()).get(key);
+        dir.reconfigure(temp.resolve("runs/tokens/model"), "{\"%s\": null}".formatted(key));
         double weights = written("runs/tokens/model");
-        assertTrue(Math.abs(weights - trained) > 1e-5 * trained, "rounded tokens must show: " + weights + ", " + trained);
-        if (bits.startsWith("32")) assertEquals(fp, weights, 1e-6 * fp);
-        dir.reconfigure(temp.resolve("runs/tokens/model"), "{\"token_quantization\": {\"scheme\": \"min-max per token\", \"activation_bits\": 1, \"kv_cache_bits\": 4}}");
+        assertTrue(Math.abs(weights - trained) > 1e-5 * trained, "rounding must show: " + weights + ", " + trained);
+        if (onlyTokens) assertEquals(fp, weights, 1e-6 * fp);
+        return "{\"%s\": %s}".formatted(key, said);
+    }
+
+    private void refuses(String changes, String key) throws IOException {
+        dir.reconfigure(temp.resolve("runs/tokens/model"), changes);
         assertEquals(Fail.DATA, Main.run("eval", "--model", dir.path("runs/tokens/model"), "--text", dir.path("text.txt"), "window=16"));
-        assertTrue(err.toString(UTF_8).contains("token_quantization"), err.toString(UTF_8));
+        assertTrue(err.toString(UTF_8).contains(key), err.toString(UTF_8));
     }
 
     private double written(String model) throws IOException {

@@ -12,6 +12,8 @@ import org.junit.jupiter.api.AutoClose;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.junit.jupiter.api.Assertions.assertEquals;
@@ -48,6 +50,20 @@ class ExportTest {
             assertEquals("name: tiny\n", written.text("qat.recipe"));
             assertEquals(64, written.text("qat.fingerprint").length());
         }
+    }
+
+    /** What no other engine rounds is said: dropped by a file that cannot hold it, kept by a directory for this engine. */
+    @ParameterizedTest
+    @CsvSource({"gguf:q4_0, does not say", "gptq-v2, others compute with them unrounded", "hf, others compute with them unrounded"})
+    void roundedActivationsAreSpokenOf(String target, String words) throws Exception {
+        Tiny.of(dir.resolve("source"), backend, "llama", 64, 96, "").quantize(Tiny.symmetric(4, 32)).run(dir.resolve("run"));
+        assertFalse(export(0, "--target", target).contains("rounded ("), "nothing is rounded yet");
+        new TinyDir(dir).reconfigure(dir.resolve("run/model"), """
+                {"static_quantization": {"scheme": "symmetric per tensor", "blocks": [{}, {"o_input": {"bits": 8, "scale": 0.1, "zero_point": 0}}]}}""");
+        String said = export(0, "--target", target);
+        assertTrue(said.contains("rounded (static_quantization)") && said.contains(words), said);
+        Path written = Files.list(dir.resolve("run/export")).filter(Files::isDirectory).findFirst().orElse(null);
+        assertEquals(!target.startsWith("gguf"), written != null && Files.readString(written.resolve("config.json")).contains("static_quantization"));
     }
 
     @Test

@@ -28,9 +28,9 @@ final class CudaMethodsTest {
 
     private static List<Stage> stages(String name) {
         return switch (name) {
-            case "teq, gptq" -> List.of(new Teq(3, 12, 4, 2, 1e-2, 0.05, Teq.Loss.CROSS_ENTROPY, true, true, Part.ALL, false, false),
+            case "teq, gptq" -> List.of(new Teq(3, 12, 4, 2, 1e-2, 0.05, Teq.Loss.CROSS_ENTROPY, true, true, false, Part.ALL, false, false),
                     new Gptq(3, 12, 0.01, true, true, false, 4, Part.ALL, 0));
-            case "teq by block" -> List.of(new Teq(3, 12, 3, 2, 1e-2, 0.05, Teq.Loss.BLOCK, false, true, Part.ALL, false, false), new Rtn(3, 12));
+            case "teq by block" -> List.of(new Teq(3, 12, 3, 2, 1e-2, 0.05, Teq.Loss.BLOCK, false, true, false, Part.ALL, false, false), new Rtn(3, 12));
             // without the clip: a group clipped on both sides has its ends between two codes, and the last bit of a float decides
             case "awq" -> List.of(new Awq(3, 12, false, 4, Part.ALL));
             case "kv-balance" -> List.of(new KvBalance(4, 16, 4, Part.ALL), new MinMaxRounding("32-32-4", -1, false, true));

@@ -37,8 +37,8 @@ final class RealModelMethodsTest {
     @Test
     void transformsLeaveARealModelAsItIs() {
         try (Backend be = new CpuBackend(2)) {
-            List<Runner.Row> rows = run(be, new SmoothQuant(0.5, 8, Part.ALL), new Teq(4, 64, 3, 2, 1e-2, 0.05, Teq.Loss.DISTILL, true, true, Part.ALL, true, false),
-                    new FptLocal(4, 10, 0.01, true, true, false), new Teq(4, 64, 3, 2, 1e-2, 0.05, Teq.Loss.CROSS_ENTROPY, false, true, Part.ALL, true, false));
+            List<Runner.Row> rows = run(be, new SmoothQuant(0.5, 8, Part.ALL), new Teq(4, 64, 3, 2, 1e-2, 0.05, Teq.Loss.DISTILL, true, true, false, Part.ALL, true, false),
+                    new FptLocal(4, 10, 0.01, true, true, false), new Teq(4, 64, 3, 2, 1e-2, 0.05, Teq.Loss.CROSS_ENTROPY, false, true, false, Part.ALL, true, false));
             assertEquals(5, rows.size());
             for (Runner.Row r : rows) {
                 assertEquals(0, r.kl(), 1e-6, r.name());
@@ -53,7 +53,7 @@ final class RealModelMethodsTest {
     void calibrationBringsThreeBitsNearer() {
         try (Backend be = new CpuBackend(2)) {
             List<Runner.Row> rows = new ArrayList<>(run(be, new Rtn(3, 64), new Gptq(3, 64, 0.01, true, true, false, 8, Part.ALL, 0), new Awq(3, 64, true, 8, Part.ALL)));
-            rows.addAll(run(be, new Teq(3, 64, 60, 2, 2e-3, 0.05, Teq.Loss.CROSS_ENTROPY, false, true, Part.ALL, true, false), new Rtn(3, 64)));
+            rows.addAll(run(be, new Teq(3, 64, 60, 2, 2e-3, 0.05, Teq.Loss.CROSS_ENTROPY, false, true, false, Part.ALL, true, false), new Rtn(3, 64)));
             for (Runner.Row r : rows) System.out.printf("stories3M, W3g64, %s: perplexity %.3f, KL %.4f%n", r.name(), r.perplexity(), r.kl());
             double rtn = rows.get(1).kl(), gptq = rows.get(2).kl(), awq = rows.get(3).kl(), teq = rows.get(6).kl();
             assertTrue(gptq < 0.8 * rtn, "gptq: KL " + gptq + " against " + rtn);

@@ -197,7 +197,7 @@ final class RotationsTest {
     void scalesPassTheRotationOfDown() {
         try (Backend be = new CpuBackend(1)) {
             Path model = Loud.write(temp, be, Tiny.LLAMA, 6);
-            List<Runner.Row> rows = Loud.run(temp, be, model, List.of(new FptLocal(4, 20, 0.01, true, true, false), new Teq(3, 12, 20, 8, 1e-2, 0.05, Teq.Loss.DISTILL, false, true, Part.ALL, true, false)));
+            List<Runner.Row> rows = Loud.run(temp, be, model, List.of(new FptLocal(4, 20, 0.01, true, true, false), new Teq(3, 12, 20, 8, 1e-2, 0.05, Teq.Loss.DISTILL, false, true, false, Part.ALL, true, false)));
             assertEquals(0, rows.getLast().kl(), 1e-5);
         }
     }

@@ -41,7 +41,7 @@ final class TeqTest {
     private record Worked(float[] output, double[] slope) {}
 
     @SuppressWarnings("try")
-    private static Worked worked(double[] s, boolean quantized) {
+    private static Worked worked(double[] s, boolean quantized, boolean range) {
         try (Backend be = new ReferenceBackend()) {
             Tensor x = be.memory().tensor("x", 2, 2), w = be.memory().tensor("w", 2, 2), target = be.memory().tensor("target", 2, 2), y = be.memory().tensor("y", 2, 2);
             be.memory().set(x, 1f, 2f, -1f, 3f);
@@ -52,7 +52,7 @@ final class TeqTest {
             try (AdamW adam = new AdamW(be, List.of(new AdamW.Group(List.of(tau), 0, 0)), AdamW.Config.DEFAULTS);
                  Step step = new Step(be, "step", true, t -> {
                      Tensor scaled = Ops.channelScale(t, w, tau.value(), Channels.each(2, 1));
-                     Tensor q = quantized ? Ops.minMaxQuant(t, scaled, new Grid(2, 2)) : scaled;
+                     Tensor q = quantized ? Ops.minMaxQuant(t, scaled, new Grid(2, 2), range) : scaled;
                      Tensor out = Ops.linear(t, Ops.channelScale(t, x, tau.value(), Channels.each(2, -1)), q, null, null);
                      Ops.mse(t, out, target);
                      t.backward();
@@ -68,16 +68,42 @@ final class TeqTest {
 
     @Test
     void workedExample() {
-        Worked one = worked(new double[] {1, 1}, true), other = worked(new double[] {0.5, 2}, true);
+        Worked one = worked(new double[] {1, 1}, true, false), other = worked(new double[] {0.5, 2}, true, false);
         assertArrayEquals(new float[] {1.5f, 0, 0, 1.1666667f}, one.output, 1e-6f);
         assertArrayEquals(new float[] {1.35f, 0, -0.225f, 1.3333333f}, other.output, 1e-6f);
         assertArrayEquals(new double[] {-0.0622222, -0.0090625}, other.slope, 1e-6);
     }
 
+    /**
+     * Where the gradient knows that the range follows the weights, scaling all channels alike changes nothing: Σ s · dL/ds = 0, as it is of the loss
+     * itself, whose true slope here, (−0.0804167, 0.0201042), has these signs; straight through the range the second one is wrong.
+     */
+    @Test
+    void workedExampleThroughTheRange() {
+        Worked one = worked(new double[] {1, 1}, true, true), other = worked(new double[] {0.5, 2}, true, true);
+        assertArrayEquals(new float[] {1.35f, 0, -0.225f, 1.3333333f}, other.output, 1e-6f, "the value is the same");
+        assertArrayEquals(new double[] {0.1585714, -0.1585714}, one.slope, 1e-6);
+        assertArrayEquals(new double[] {-0.0254167, 0.0063542}, other.slope, 1e-6);
+    }
+
+    /** A row of 4 bits about a fixed middle: s = 0.9/7, codes 7, 2 and −3. */
+    @Test
+    void workedSymmetricRow() {
+        try (Backend be = new ReferenceBackend()) {
+            Tensor w = be.memory().tensor("w", 1, 3), step = be.memory().tensor("step", 1), zero = be.memory().tensor("zero", 1), y = be.memory().tensor("y", 1, 3);
+            Grid grid = new Grid(4, 3, Grid.Offset.MIDDLE);
+            be.memory().set(w, 0.9f, 0.2f, -0.4f);
+            be.groupRange(step, zero, w, grid);
+            be.fakeQuant(y, w, step, zero, grid);
+            assertArrayEquals(new float[] {0.1285714f}, be.memory().floats(step), 1e-7f);
+            assertArrayEquals(new float[] {0.9f, 0.2571429f, -0.3857143f}, be.memory().floats(y), 1e-7f);
+        }
+    }
+
     @Test
     void withoutQuantizationNothingPulls() {
-        assertArrayEquals(new double[] {0, 0}, worked(new double[] {0.5, 2}, false).slope, 1e-6);
-        assertArrayEquals(new double[] {0, 0}, worked(new double[] {3, 0.1}, false).slope, 1e-6);
+        assertArrayEquals(new double[] {0, 0}, worked(new double[] {0.5, 2}, false, false).slope, 1e-6);
+        assertArrayEquals(new double[] {0, 0}, worked(new double[] {3, 0.1}, false, false).slope, 1e-6);
     }
 
     private static double[] random(int n, int key) {
@@ -166,7 +192,7 @@ final class TeqTest {
         try (Backend be = new CpuBackend(1)) {
             Path model = Loud.write(temp, be, Tiny.LLAMA, 10);
             double plain = Loud.run(temp, be, model, List.of(new Rtn(3, 12))).get(1).kl();
-            List<Runner.Row> teq = Loud.run(temp, be, model, List.of(new Teq(3, 12, 60, 8, 3e-2, 0.05, loss, false, true, Part.ALL, true, false), new Rtn(3, 12)));
+            List<Runner.Row> teq = Loud.run(temp, be, model, List.of(new Teq(3, 12, 60, 8, 3e-2, 0.05, loss, false, true, false, Part.ALL, true, false), new Rtn(3, 12)));
             assertEquals(0, teq.get(1).kl(), 1e-5, "merged, it computes what it did");
             System.out.printf("teq with %s: KL %.4f of rounding to nearest becomes %.4f%n", loss, plain, teq.get(2).kl());
             assertTrue(teq.get(2).kl() < plain, "KL " + teq.get(2).kl() + ", without it " + plain);
