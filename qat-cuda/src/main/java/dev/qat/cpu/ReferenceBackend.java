@@ -325,13 +325,13 @@ public final class ReferenceBackend implements Backend {
     }
 
     @Override
-    public void hadamard(Tensor y, Tensor x, int size) {
-        ReferenceTransforms.hadamard(y, x, size);
+    public void hadamard(Tensor y, Tensor x, int size, int apart) {
+        ReferenceTransforms.hadamard(y, x, size, apart);
     }
 
     @Override
-    public void hadamardBack(Grad dx, Tensor dy, int size) {
-        ReferenceTransforms.hadamardBack(dx, dy, size);
+    public void hadamardBack(Grad dx, Tensor dy, int size, int apart) {
+        ReferenceTransforms.hadamardBack(dx, dy, size, apart);
     }
 
     @Override

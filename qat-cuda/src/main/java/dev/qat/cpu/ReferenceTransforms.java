@@ -31,22 +31,24 @@ final class ReferenceTransforms {
     }
 
     /** H_ij = (−1)^popcount(i & j) / √size */
-    static void hadamard(Grad y, Tensor x, int size) {
-        for (long from = 0; from < x.size(); from += size) {
-            double[] sums = new double[size];
-            for (int i = 0; i < size; i++) {
-                for (int j = 0; j < size; j++) sums[j] += (Integer.bitCount(i & j) % 2 == 0 ? 1 : -1) * (double) get(x, from + i);
+    static void hadamard(Grad y, Tensor x, int size, int apart) {
+        for (long from = 0; from < x.size(); from += (long) size * apart) {
+            for (int k = 0; k < apart; k++) {
+                for (int j = 0; j < size; j++) {
+                    double sum = 0;
+                    for (int i = 0; i < size; i++) sum += (Integer.bitCount(i & j) % 2 == 0 ? 1 : -1) * (double) get(x, from + (long) i * apart + k);
+                    give(y, from + (long) j * apart + k, sum / Math.sqrt(size));
+                }
             }
-            for (int j = 0; j < size; j++) give(y, from + j, sums[j] / Math.sqrt(size));
         }
     }
 
-    static void hadamard(Tensor y, Tensor x, int size) {
-        hadamard(new Grad(y, false), x, size);
+    static void hadamard(Tensor y, Tensor x, int size, int apart) {
+        hadamard(new Grad(y, false), x, size, apart);
     }
 
-    static void hadamardBack(Grad dx, Tensor dy, int size) {
-        if (dx.wanted()) hadamard(dx, dy, size);
+    static void hadamardBack(Grad dx, Tensor dy, int size, int apart) {
+        if (dx.wanted()) hadamard(dx, dy, size, apart);
     }
 
     static void mixHeads(Grad y, Tensor x, Tensor m, Mix how) {

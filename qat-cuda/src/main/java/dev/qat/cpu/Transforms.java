@@ -85,12 +85,12 @@ final class Transforms {
         }
     }
 
-    void hadamard(Tensor y, Tensor x, int size) {
-        rotate(new Grad(y, false), x, size);
+    void hadamard(Tensor y, Tensor x, int size, int apart) {
+        rotate(new Grad(y, false), x, size, apart);
     }
 
-    void hadamardBack(Grad dx, Tensor dy, int size) {
-        if (dx.wanted()) rotate(dx, dy, size);
+    void hadamardBack(Grad dx, Tensor dy, int size, int apart) {
+        if (dx.wanted()) rotate(dx, dy, size, apart);
     }
 
     /** A product per head; one for all rows where every row holds one value of it. */
@@ -128,21 +128,22 @@ final class Transforms {
     }
 
     /** The fast Walsh-Hadamard transform: log₂ size rounds of (a, b) → (a + b, a − b). */
-    private void rotate(Grad y, Tensor x, int size) {
-        long rows = scratch((long) size * team.count());
+    private void rotate(Grad y, Tensor x, int size, int apart) {
+        int span = size * apart;
+        long rows = scratch((long) span * team.count());
         float norm = (float) (1 / Math.sqrt(size));
-        team.each(x.size() / size, 1, (t, from, to) -> {
-            long row = rows + 4L * size * t;
+        team.each(x.size() / span, 1, (t, from, to) -> {
+            long row = rows + 4L * span * t;
             for (long n = from; n < to; n++) {
-                Moves.copyRow(row, x.address + 4 * n * size, size);
-                for (int h = 1; h < size; h *= 2) round(row, size, h);
-                Moves.scaleRow(y.to().address + 4 * n * size, y.add(), row, norm, size);
+                Moves.copyRow(row, x.address + 4 * n * span, span);
+                for (int h = apart; h < span; h *= 2) round(row, span, h);
+                Moves.scaleRow(y.to().address + 4 * n * span, y.add(), row, norm, span);
             }
         });
     }
 
-    private static void round(long row, int size, int h) {
-        for (int block = 0; block < size; block += 2 * h) {
+    private static void round(long row, int span, int h) {
+        for (int block = 0; block < span; block += 2 * h) {
             long a = row + 4L * block, b = a + 4L * h;
             int i = 0;
             for (; i + L <= h; i += L) {

@@ -349,13 +349,13 @@ public final class CudaBackend implements Backend {
     }
 
     @Override
-    public void hadamard(Tensor y, Tensor x, int size) {
-        transforms.hadamard(y, x, size);
+    public void hadamard(Tensor y, Tensor x, int size, int apart) {
+        transforms.hadamard(y, x, size, apart);
     }
 
     @Override
-    public void hadamardBack(Grad dx, Tensor dy, int size) {
-        transforms.hadamardBack(dx, dy, size);
+    public void hadamardBack(Grad dx, Tensor dy, int size, int apart) {
+        transforms.hadamardBack(dx, dy, size, apart);
     }
 
     @Override

@@ -46,12 +46,12 @@ final class Transforms {
         on.run("channelScale", "channelScale", rows(x.rows(), C, BLOCK), y, x, tau, C, how.run(), how.repeat(), (float) how.power(), wide(C, y, x));
     }
 
-    void hadamard(Tensor y, Tensor x, int size) {
-        rotate(new Grad(y, false), x, size);
+    void hadamard(Tensor y, Tensor x, int size, int apart) {
+        rotate(new Grad(y, false), x, size, apart);
     }
 
-    void hadamardBack(Grad dx, Tensor dy, int size) {
-        if (dx.wanted()) rotate(dx, dy, size);
+    void hadamardBack(Grad dx, Tensor dy, int size, int apart) {
+        if (dx.wanted()) rotate(dx, dy, size, apart);
     }
 
     void mixHeads(Grad y, Tensor x, Tensor m, Mix how) {
@@ -69,9 +69,10 @@ final class Transforms {
         on.run("mixHeads", "mixHeadsBack", Launcher.groups(m.size(), 32), dm, left, right, m.size(), how.outer(x, m), how.heads(m), D, how.inner(), how.repeat());
     }
 
-    private void rotate(Grad y, Tensor x, int size) {
+    private void rotate(Grad y, Tensor x, int size, int apart) {
         fp32(y, x);
-        Fail.unless(size <= LARGEST, "a Hadamard rotation of %d channels, the kernel takes at most %d", size, LARGEST);
-        on.run("hadamard", "hadamard", rows(x.size() / size, size, BLOCK), y, x, (float) (1 / Math.sqrt(size)), size, wide(size, y, x));
+        int span = size * apart;
+        Fail.unless(span <= LARGEST, "a Hadamard rotation over %d channels, the kernel takes at most %d", span, LARGEST);
+        on.run("hadamard", "hadamard", rows(x.size() / span, span, BLOCK), y, x, (float) (1 / Math.sqrt(size)), span, apart, wide(span, y, x));
     }
 }

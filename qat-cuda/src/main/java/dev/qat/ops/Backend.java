@@ -214,11 +214,14 @@ public interface Backend extends AutoCloseable {
     /** dx (+)= dy · e^(power · tau_m);  dtau_m (+)= power · Σ_n Σ_{j of m} dy_nj · x_nj · e^(power · tau_m) */
     void channelScaleBack(Grad dx, Grad dtau, Tensor dy, Tensor x, Tensor tau, Channels how);
 
-    /** y = x · H per {@code size} neighbouring channels, H the Sylvester-Hadamard matrix over √size: symmetric, its own inverse. size a power of two. */
-    void hadamard(Tensor y, Tensor x, int size);
+    /**
+     * y = x · (H ⊗ I) per {@code size · apart} neighbouring channels, H the Sylvester-Hadamard matrix over √size: symmetric, its own inverse. So channels
+     * that lie {@code apart} from one another are turned together; 1 for neighbours. size a power of two.
+     */
+    void hadamard(Tensor y, Tensor x, int size, int apart);
 
-    /** dx (+)= dy · H */
-    void hadamardBack(Grad dx, Tensor dy, int size);
+    /** dx (+)= dy · (H ⊗ I) */
+    void hadamardBack(Grad dx, Tensor dy, int size, int apart);
 
     /** y_phjq = Σ_i M_k[j, i] · x_phiq with k = h / repeat: the D values of every head times the matrix of its group ({@link Mix}).   x (P, H, D, inner)  m (K·D, D) */
     void mixHeads(Tensor y, Tensor x, Tensor m, Mix how);

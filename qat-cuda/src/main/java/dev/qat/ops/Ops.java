@@ -275,12 +275,17 @@ public final class Ops {
         return y;
     }
 
-    /** The orthonormal Hadamard rotation of every {@code size} neighbouring channels. */
-    public static Tensor hadamard(Tape t, Tensor x, int size) {
+    /** The orthonormal Hadamard rotation of every {@code size} channels that lie {@code apart} from one another. */
+    public static Tensor hadamard(Tape t, Tensor x, int size, int apart) {
         Tensor y = t.alloc("hadamard", x.dims());
-        t.backend().hadamard(y, x, size);
-        t.push(y, () -> t.backend().hadamardBack(t.grad(x), t.gradOf(y), size), x);
+        t.backend().hadamard(y, x, size, apart);
+        t.push(y, () -> t.backend().hadamardBack(t.grad(x), t.gradOf(y), size, apart), x);
         return y;
+    }
+
+    /** The same of neighbours. */
+    public static Tensor hadamard(Tape t, Tensor x, int size) {
+        return hadamard(t, x, size, 1);
     }
 
     /** Every head's values times a matrix of its group.   x (P, H, D, inner) in any dims  m (K·D, D) */

@@ -320,10 +320,10 @@ final class OpTable {
             put(back("channelScaleBack", scale, f -> List.of(f.slope("x"), f.slope("tau"), f.dy("y"), f.arg("x"), f.arg("tau"), f.arg("how"))))
                     .depth(s -> s.at("N") * s.at("g"));
         }
-        Row hadamard = put(row("hadamard", sizes("N m size", of(1, 1, 1), of(3, 2, 2), of(5, 3, 8), of(2, 1, 64), of(7, 1, 256), of(1, 1, 2048)),
-                s -> List.of(out("y", s.at("N"), s.at("m") * s.at("size")), in("x", s.at("N"), s.at("m") * s.at("size")), fixed("size", s.at("size")))))
-                .depth(s -> s.at("size"));
-        put(back("hadamardBack", hadamard, f -> List.of(f.slope("x"), f.dy("y"), f.arg("size"))));
+        Row hadamard = put(row("hadamard", sizes("N m size apart", of(1, 1, 1, 1), of(3, 2, 2, 1), of(5, 3, 8, 1), of(2, 1, 64, 1), of(7, 1, 256, 1), of(1, 1, 2048, 1),
+                of(2, 1, 1, 3), of(3, 2, 4, 5), of(2, 1, 8, 64), of(3, 1, 2, 33)), s -> List.of(out("y", s.at("N"), s.at("m") * s.at("size") * s.at("apart")),
+                in("x", s.at("N"), s.at("m") * s.at("size") * s.at("apart")), fixed("size", s.at("size")), fixed("apart", s.at("apart"))))).depth(s -> s.at("size"));
+        put(back("hadamardBack", hadamard, f -> List.of(f.slope("x"), f.dy("y"), f.arg("size"), f.arg("apart"))));
         for (boolean transposed : new boolean[] {false, true}) {
             Row mix = put(row("mixHeads", transposed ? "transposed" : "", sizes("P K g D Q", of(1, 1, 1, 1, 1), of(5, 2, 2, 4, 1), of(1, 2, 3, 6, 7), of(3, 1, 2, 8, 5), of(67, 2, 1, 16, 1), of(1, 3, 1, 16, 130)),
                     s -> {

@@ -84,7 +84,7 @@ final class Configs {
     static void refuseOnline(ModelConfig c, String target) {
         if (c.online().equals(ModelConfig.Online.NONE)) return;
         throw Fail.usage("%s: this model %s while it computes, which no other engine does. Take target hf, or rotate without online and fpt-local without down and dynamic.",
-                target, c.online().down() > 0 ? "turns down_proj's input" : c.online().heads() > 0 ? "turns queries and keys" : "scales what o_proj and down_proj read");
+                target, c.online().down() > 0 ? "turns down_proj's input" : c.online().across() > 0 ? "turns o_proj's input" : c.online().heads() > 0 ? "turns queries and keys" : "scales what o_proj and down_proj read");
     }
 
     /** What to tell of activations, keys and values that the model rounds, since no other engine does.  @param kept whether the file says that it does */

@@ -2,6 +2,7 @@ package dev.qat.method;
 
 import dev.qat.model.Block;
 import dev.qat.model.Linear;
+import dev.qat.model.ModelConfig;
 import dev.qat.ops.Grid;
 import dev.qat.tensor.Fail;
 import dev.qat.train.Chain;
@@ -36,7 +37,8 @@ public record Awq(int bits, int group, boolean clip, int batch, Part windows) im
     @Override
     public void run(Run run) {
         run.reset();
-        if (run.student().config.online().down() > 0) throw Fail.usage("awq scales channels of down_proj's input, and this model turns them on their way. Rotate without online, or let gptq follow.");
+        ModelConfig.Online turned = run.student().config.online();
+        if (turned.down() > 0 || turned.across() > 0) throw Fail.usage("awq scales channels of the inputs of o_proj and down_proj, and this model turns them on their way. Rotate without online, or let gptq follow.");
         List<Block> blocks = run.student().blocks();
         List<Linear> linears = new ArrayList<>();
         List<Solved> solved = new ArrayList<>();

@@ -24,6 +24,7 @@ import org.apache.commons.math3.linear.SingularMatrixException;
  * keys       T_k:  k ← T k, q ← T⁻ᵀ q before rope, T = s_j · Rot(φ_j) on each pair (j, j + D/2) that rope turns
  * values     T_v:  v ← Mᵀ v per key/value head, o ← W M⁻ᵀ for every query head of its group
  * down       T_d:  down ← W H per block of channels; its input must pass the same H, on the way
+ * across     o ← W (H ⊗ I) per block of heads; likewise
  * </pre>
  * T_u, the scale between up and down, is a {@link ScalePair}.
  */
@@ -123,6 +124,7 @@ final class Folds {
 
     /** T_v.   m: per key/value head (D, D), invertible */
     static void values(Merge to, Block b, ModelConfig c, double[][] m) {
+        across(to, b, c, c.online().across()); // back, where heads are turned on their way
         int D = c.D(), C = c.C(), group = c.H() / c.K();
         double[] v = to.of(b.v.weight), bias = b.v.bias == null ? null : to.of(b.v.bias), o = to.of(b.o.weight);
         for (int h = 0; h < c.K(); h++) {
@@ -137,6 +139,7 @@ final class Folds {
                 System.arraycopy(row, 0, o, (r * c.H() + h) * D, D);
             }
         }
+        across(to, b, c, c.online().across());
     }
 
     /** Mᵀ times the rows of head h of K. */
@@ -165,24 +168,30 @@ final class Folds {
         }
     }
 
-    /** T_d's half in the weight; the other is a rotation of down's input. */
+    /** T_d's half in the weight; the other is a rotation of down's input.  @param size channels turned together; 0 for none */
     static void down(Merge to, Block b, int size) {
-        turnBlocks(to.of(b.down.weight), size);
+        if (size > 0) turnBlocks(to.of(b.down.weight), size, 1);
     }
 
-    /** Every {@code size} neighbours times the Sylvester-Hadamard matrix over √size, by log₂ size rounds of (a, b) → (a + b, a − b). */
-    static void turnBlocks(double[] w, int size) {
+    /** The half in o's weight of a rotation across heads; the other is one of its input.  @param size heads turned together; 0 for none */
+    static void across(Merge to, Block b, ModelConfig c, int size) {
+        if (size > 0) turnBlocks(to.of(b.o.weight), size, c.D());
+    }
+
+    /** Every {@code size} channels that lie {@code apart} times the Sylvester-Hadamard matrix over √size, by log₂ size rounds of (a, b) → (a + b, a − b). */
+    static void turnBlocks(double[] w, int size, int apart) {
+        int span = size * apart;
         double norm = 1 / Math.sqrt(size);
-        IntStream.range(0, w.length / size).parallel().forEach(n -> {
-            for (int h = 1; h < size; h *= 2) {
-                for (int i = n * size; i < (n + 1) * size; i++) {
-                    if ((i - n * size & h) != 0) continue;
+        IntStream.range(0, w.length / span).parallel().forEach(n -> {
+            for (int h = apart; h < span; h *= 2) {
+                for (int i = n * span; i < (n + 1) * span; i++) {
+                    if ((i - n * span) / h % 2 == 1) continue;
                     double a = w[i], b = w[i + h];
                     w[i] = a + b;
                     w[i + h] = a - b;
                 }
             }
-            for (int i = n * size; i < (n + 1) * size; i++) w[i] *= norm;
+            for (int i = n * span; i < (n + 1) * span; i++) w[i] *= norm;
         });
     }
 }

@@ -54,7 +54,7 @@ public record FptLocal(double p, int steps, double rate, boolean residual, boole
                 job.step(b.index + 1, "block %d: norms %.4g -> %.4g".formatted(b.index, ends[0], ends[1]));
             }
         }
-        if (down || dynamic) Rotate.online(m, run.planned(), new ModelConfig.Online(down ? Hadamard.block(m.config.F()) : 0, 0, dynamic));
+        if (down || dynamic) Rotate.online(m, run.planned(), new ModelConfig.Online(down ? Hadamard.block(m.config.F()) : 0, 0, 0, dynamic));
         m.keep();
     }
 }

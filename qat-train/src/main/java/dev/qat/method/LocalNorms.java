@@ -187,6 +187,8 @@ final class LocalNorms {
         if (!c.qkNorm()) Folds.keys(to, b, c, angles(), exp(turns, matrices, 1));
         Folds.values(to, b, c, IntStream.range(0, c.K()).mapToObj(this::matrix).toArray(double[][]::new));
         to.rows(b.up, exp(scales, x.length, 1));
+        Folds.down(to, b, c.online().down()); // back, where its input is turned on the way
         to.columns(b.down, exp(scales, x.length, -1), Channels.each(c.F(), 1));
+        Folds.down(to, b, c.online().down());
     }
 }

@@ -204,8 +204,9 @@ public final class Block {
     /** Puts what stays in the forward pass where it belongs, in place of what was there. */
     void turn(ModelConfig.Online online) {
         dynamic = online.dynamic();
-        for (Site s : List.of(turnedQuerySite, turnedKeySite, down.inputSite)) s.empty();
+        for (Site s : List.of(turnedQuerySite, turnedKeySite, o.inputSite, down.inputSite)) s.empty();
         if (online.down() > 0) down.inputSite.stand((t, x) -> Ops.hadamard(t, x, online.down()));
+        if (online.across() > 0) o.inputSite.stand((t, x) -> Ops.hadamard(t, x, online.across(), c.D()));
         if (online.heads() == 0) return;
         turnedQuerySite.stand((t, x) -> Ops.hadamard(t, x, online.heads()));
         turnedKeySite.stand((t, x) -> Ops.hadamard(t, x, online.heads()));

@@ -32,20 +32,22 @@ public record ModelConfig(String type, int V, int C, int F, int layers, int H, i
      *
      * @param down    neighbouring channels of down_proj's input that are turned together, whose inverse is in its weight; 0 for none
      * @param heads   the same of every head's queries and keys after rope
+     * @param across  neighbouring query heads that are turned together at o_proj's input, whose weight has the inverse
      * @param dynamic whether o_proj and down_proj compute on the residual's scale
      */
-    public record Online(int down, int heads, boolean dynamic) {
-        public static final Online NONE = new Online(0, 0, false);
+    public record Online(int down, int heads, int across, boolean dynamic) {
+        public static final Online NONE = new Online(0, 0, 0, false);
         /** What the type of a model with any of this ends in. */
         private static final String SUFFIX = "-online";
 
-        private static Online of(JsonNode c, int F, int D, String origin) {
+        private static Online of(JsonNode c, int F, int D, int H, String origin) {
             JsonNode o = c.path("qat_online");
-            int down = o.path("down").asInt(0), heads = o.path("heads").asInt(0);
-            if (!fits(down, F) || !fits(heads, D)) {
-                throw Fail.data("%s: qat_online turns %d of %d channels and %d of a head's %d together, expected powers of two that divide them", origin, down, F, heads, D);
+            int down = o.path("down").asInt(0), heads = o.path("heads").asInt(0), across = o.path("across").asInt(0);
+            if (!fits(down, F) || !fits(heads, D) || !fits(across, H)) {
+                throw Fail.data("%s: qat_online turns %d of %d channels, %d of a head's %d and %d of %d heads together, expected powers of two that divide them",
+                        origin, down, F, heads, D, across, H);
             }
-            return new Online(down, heads, o.path("dynamic").asBoolean(false));
+            return new Online(down, heads, across, o.path("dynamic").asBoolean(false));
         }
 
         private static boolean fits(int size, int channels) {
@@ -58,7 +60,7 @@ public record ModelConfig(String type, int V, int C, int F, int layers, int H, i
             if (type.endsWith(SUFFIX)) type = type.substring(0, type.length() - SUFFIX.length());
             json.remove("qat_online");
             json.put("model_type", equals(NONE) ? type : type + SUFFIX);
-            if (!equals(NONE)) json.putObject("qat_online").put("down", down).put("heads", heads).put("dynamic", dynamic);
+            if (!equals(NONE)) json.putObject("qat_online").put("down", down).put("heads", heads).put("across", across).put("dynamic", dynamic);
         }
     }
 
@@ -107,7 +109,7 @@ public record ModelConfig(String type, int V, int C, int F, int layers, int H, i
         return new ModelConfig(type, whole(c, "vocab_size", origin), C, F, whole(c, "num_hidden_layers", origin),
                 H, K, D, (float) c.path("rms_norm_eps").asDouble(1e-6), rope(c, origin), context, c.path("tie_word_embeddings").asBoolean(false),
                 qwen2 || attentionBias, attentionBias && !qwen2, c.path("mlp_bias").asBoolean(false), type.equals("qwen3"),
-                online ? Online.of(c, F, D, origin) : Online.NONE);
+                online ? Online.of(c, F, D, H, origin) : Online.NONE);
     }
 
     private static void refuseOther(JsonNode c, String key, String value, String origin) {

@@ -192,7 +192,7 @@ public final class OpBench implements AutoCloseable {
         calls.put("rowQuant", be -> be.rowQuant(same, w, new RowGrid(8, true, false)));
         calls.put("channelScale", be -> be.channelScale(same, w, step.view(0, s.C), Channels.each(s.C, 1)));
         int rotated = Integer.lowestOneBit(s.C);
-        calls.put("hadamard", be -> be.hadamard(same, w, rotated));
+        calls.put("hadamard", be -> be.hadamard(same, w, rotated, 1));
         int all = s.F * s.C; // one group, the whole matrix: the longest there is
         calls.put("ternaryRange", be -> be.ternaryRange(one, edge, w, Threshold.ABSMEAN, all));
         calls.put("ternary", be -> be.ternary(y, w, one, edge, null, null, Trits.given(all)));

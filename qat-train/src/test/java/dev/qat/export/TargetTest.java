@@ -123,7 +123,7 @@ class TargetTest {
     void whatStandsInTheForwardPassIsRefused() {
         Tiny tiny = tiny(64, 64).trainedFor("gptq:w4g64");
         try (HfModelDir source = HfModelDir.describe(tiny.dir)) {
-            var scaled = tiny.model.config.online(new ModelConfig.Online(0, 0, true));
+            var scaled = tiny.model.config.online(new ModelConfig.Online(0, 0, 0, true));
             for (String target : List.of("gptq:w4g64", "gguf:q4_0")) Failing.with(Fail.USAGE, () -> Target.of(target).check(tiny.packed.values(), source, scaled), "scales", "dynamic");
             Target.of("hf").check(tiny.packed.values(), source, scaled);
         }

@@ -86,7 +86,7 @@ final class FoldsTest {
             }
             case "dynamic" -> {
                 lm.residual = DoubleLm.Residual.SCALED;
-                m.turn(new ModelConfig.Online(0, 0, true));
+                m.turn(new ModelConfig.Online(0, 0, 0, true));
             }
             default -> throw new AssertionError(name);
         }

@@ -44,7 +44,7 @@ final class RangesTest {
     void whatConfigSaysIsComputedAndDecoded(String kind, int heads) {
         try (Backend cpu = new CpuBackend(1)) {
             Model wrote = Tiny.model(cpu, Tiny.named(kind), 5), read = Tiny.model(cpu, Tiny.named(kind), 5);
-            for (Model m : new Model[] {wrote, read}) m.turn(new ModelConfig.Online(0, heads));
+            for (Model m : new Model[] {wrote, read}) m.turn(new ModelConfig.Online(0, heads, 2 * heads, false));
             float[] plain = new Probe(cpu, wrote).logits(IDS);
             fill(wrote);
             Ranges.install(read, described(wrote), "config.json");
