@@ -38,6 +38,8 @@ class WorkedNumbersTest {
                 test(c, "LSQ in 4 bits", b -> lsq(b, 4, 0.340168026f, new float[] {0.680336f, -0.340168f, 0, -0.680336f}, -0.105415534)),
                 test(c, "LLM-QAT's distillation", b -> divergence(b, Divergence.KL, 0.148891654,
                         -0.133500, 0.079383, 0.054118, -0.056579, 0.210377, -0.153798)),
+                test(c, "FPTQuant's Jensen-Shannon", WorkedNumbersTest::jensenShannon),
+                test(c, "a learned range about a zero point", WorkedNumbersTest::learnedRange),
                 test(c, "BitDistiller's CAKLD", b -> divergence(b, new Divergence(false, 0.709955810f, 0, 1), 0.164709158,
                         -0.155528, 0.087393, 0.068135, -0.062992, 0.234224, -0.171231)))));
     }
@@ -179,6 +181,36 @@ class WorkedNumbersTest {
         float[] l = b.memory().floats(rows);
         assertEquals(loss, l[0] + l[1], 3e-7);
         is(b, dx, 1e-6, slopes);
+    }
+
+    /** p = (½, ¼, ¼), q = (¼, ¼, ½) */
+    private static void jensenShannon(Backend b) {
+        Tensor p = matrix(b, 1, 3, (float) Math.log(0.5), (float) Math.log(0.25), (float) Math.log(0.25));
+        Tensor q = matrix(b, 1, 3, (float) Math.log(0.25), (float) Math.log(0.25), (float) Math.log(0.5));
+        Tensor head = matrix(b, 3, 3, 1, 0, 0, 0, 1, 0, 0, 0, 1), targets = b.memory().tensor("targets", DType.I32, 1), loss = tensor(b, 9), dx = matrix(b, 1, 3, 9, 9, 9);
+        b.memory().set(targets, 0);
+        b.distill(loss, write(dx), Grad.NONE, matrix(b, 1, 3, 0, 0, 0), matrix(b, 1, 3, 0, 0, 0), q, head, p, head, targets, new Divergence(true, 0, 0, 1), 1);
+        is(b, loss, 3e-7, 0.0424748);
+        is(b, dx, 1e-6, -0.0559925, -0.0053093, 0.0613018);
+        b.distill(loss, Grad.NONE, Grad.NONE, matrix(b, 1, 3, 0, 0, 0), matrix(b, 1, 3, 0, 0, 0), q, head, p, head, targets, Divergence.KL, 1);
+        is(b, loss, 3e-7, 0.1732868);
+    }
+
+    /** s = ½, z = 1, 4 bits: the second of three values lies below the range. */
+    private static void learnedRange(Backend b) {
+        Tensor w = tensor(b, 0.3f, -1.2f, 2.7f), step = tensor(b, 0.5f), zero = tensor(b, 1), y = tensor(b, 9, 9, 9), dw = tensor(b, 9, 9, 9), dstep = tensor(b, 9), dzero = tensor(b, 9);
+        Grid grid = new Grid(4, 3);
+        b.fakeQuant(y, w, step, zero, grid);
+        is(b, y, 0, 0.5, -0.5, 2.5);
+        float[] ofStep = {0.4f, -1, -0.4f}, ofZero = {0, -0.5f, 0}, ofWeight = {1, 0, 1};
+        for (int i = 0; i < 3; i++) {
+            float[] one = new float[3];
+            one[i] = 1;
+            b.fakeQuantBack(write(dw), write(dstep), write(dzero), tensor(b, one), w, step, zero, grid);
+            is(b, dstep, 1e-6, ofStep[i]);
+            is(b, dzero, 0, ofZero[i]);
+            assertEquals(ofWeight[i], b.memory().floats(dw)[i]);
+        }
     }
 
     // ------------------------------------------------------------------------------------------------------------------
