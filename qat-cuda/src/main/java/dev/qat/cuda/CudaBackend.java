@@ -64,11 +64,6 @@ public final class CudaBackend implements Backend {
         ternary = new Ternary(on);
     }
 
-    /** The first device of this machine. */
-    public static CudaBackend open(Precision precision) {
-        return new CudaBackend(JCudaDevice.open(), precision);
-    }
-
     @Override
     public String name() {
         return "cuda";
@@ -102,18 +97,7 @@ public final class CudaBackend implements Backend {
     /** The step as a graph: two eager runs, one capture, then one launch a step. */
     @Override
     public Repeated repeated(Runnable step) {
-        StepGraph graph = stepGraph(eager);
-        return new Repeated() {
-            @Override
-            public void run() {
-                graph.run(step);
-            }
-
-            @Override
-            public void close() {
-                graph.close();
-            }
-        };
+        return stepGraph(eager).repeating(step);
     }
 
     @Override
@@ -123,8 +107,6 @@ public final class CudaBackend implements Backend {
             memory.close();
         }
     }
-
-    // ---- moving and adding -------------------------------------------------------------------------------------------
 
     @Override
     public void copy(Tensor y, Tensor x) {
@@ -155,8 +137,6 @@ public final class CudaBackend implements Backend {
     public void sum(Tensor y, Tensor x, float s) {
         reductions.sum(y, x, s);
     }
-
-    // ---- the decoder -------------------------------------------------------------------------------------------------
 
     @Override
     public void embed(Tensor y, Tensor ids, Tensor table) {
@@ -248,8 +228,6 @@ public final class CudaBackend implements Backend {
         elementwise.swigluBack(dgate, dup, dy, gate, up);
     }
 
-    // ---- losses ------------------------------------------------------------------------------------------------------
-
     @Override
     public void crossEntropy(Tensor loss, Grad dx, Grad dw, Tensor logits, Tensor x, Tensor w, Tensor targets, float weight) {
         losses.crossEntropy(loss, dx, dw, logits, x, w, targets, weight);
@@ -270,8 +248,6 @@ public final class CudaBackend implements Backend {
     public void mse(Tensor loss, Grad dx, Tensor x, Tensor target) {
         reductions.mse(loss, dx, x, target);
     }
-
-    // ---- quantizers --------------------------------------------------------------------------------------------------
 
     @Override
     public void groupRange(Tensor step, Tensor zero, Tensor w, Grid grid) {
@@ -368,8 +344,6 @@ public final class CudaBackend implements Backend {
         transforms.mixHeadsBack(dx, dm, dy, x, m, how);
     }
 
-    // ---- ternary -----------------------------------------------------------------------------------------------------
-
     @Override
     public void ternaryRange(Tensor scale, Tensor edge, Tensor w, Threshold rule, int group) {
         ternary.range(scale, edge, w, rule, group);
@@ -394,8 +368,6 @@ public final class CudaBackend implements Backend {
     public void reactivateBack(Grad dw, Grad depsilon, Tensor dy, Tensor w, Tensor scale, Tensor edge, Tensor epsilon, Trits trits, boolean sign) {
         ternary.reactivateBack(dw, depsilon, dy, w, scale, edge, epsilon, trits, sign);
     }
-
-    // ---- optimizer and random numbers --------------------------------------------------------------------------------
 
     @Override
     public void sumSquares(Tensor y, Tensor x) {

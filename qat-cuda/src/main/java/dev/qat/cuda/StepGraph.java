@@ -1,5 +1,7 @@
 package dev.qat.cuda;
 
+import dev.qat.ops.Backend;
+
 /**
  * Runs a training step: twice as it is, then captured once as a graph, and from there one launch a step.
  *
@@ -32,6 +34,21 @@ public final class StepGraph implements AutoCloseable {
         }
         if (graph == null) graph = capture(step);
         graph.launch();
+    }
+
+    /** This recorder for one step. */
+    Backend.Repeated repeating(Runnable step) {
+        return new Backend.Repeated() {
+            @Override
+            public void run() {
+                StepGraph.this.run(step);
+            }
+
+            @Override
+            public void close() {
+                StepGraph.this.close();
+            }
+        };
     }
 
     private Device.Graph capture(Runnable step) {

@@ -28,7 +28,7 @@ public final class Backends {
         return switch (name) {
             case "auto", "cpu" -> new CpuBackend(threads);
             case "reference" -> new ReferenceBackend();
-            case "cuda" -> CudaBackend.open(Precision.BF16);
+            case "cuda" -> new CudaBackend(JCudaDevice.open(), Precision.BF16);
             default -> throw Fail.usage("backend = %s, expected cpu, cuda or reference", name);
         };
     }
