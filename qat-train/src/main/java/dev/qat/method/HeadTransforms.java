@@ -102,16 +102,16 @@ final class HeadTransforms implements AutoCloseable {
 
     /** Finds B₀ of the matrices as they are, which must be done before every step. One that has no inverse any more is refused. */
     void invert() {
-        Stream.concat(keys.stream(), values.stream()).parallel().forEach(k -> {
+        for (Matrices k : Stream.concat(keys.stream(), values.stream()).toList()) {
             int size = c.D() * c.D();
             float[] inverse = new float[c.K() * size];
             double[][] now = heads(k);
-            for (int h = 0; h < now.length; h++) {
+            IntStream.range(0, now.length).parallel().forEach(h -> {
                 double[] d = Folds.inverse(now[h], c.D());
                 for (int i = 0; i < size; i++) inverse[h * size + i] = (float) d[i];
-            }
+            });
             memory.set(k.inverse, inverse);
-        });
+        }
     }
 
     /** A of every head.   (K) of (D, D) */
