@@ -195,7 +195,10 @@ public final class Chain implements AutoCloseable {
 
     @Override
     public void close() {
-        run.journal().left();
-        memory.free(address);
+        try {
+            run.journal().left();
+        } finally {
+            memory.free(address);
+        }
     }
 }

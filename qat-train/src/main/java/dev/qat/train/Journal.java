@@ -285,9 +285,10 @@ final class Journal {
         throw stopped(wish, where, config.keep() == 0 ? null : carried != null ? keep(carried, carried.batches()) : ledger.commit(() -> null));
     }
 
-    /** The chains of the last pass are gone. */
+    /** The chains are about to go, perhaps because the run failed: what is being written of them is written first, or a whole checkpoint would hold what lies there next. */
     void left() {
         carried = null;
+        release();
     }
 
     private Fail stopped(String wish, String where, Future<Integer> written) {
