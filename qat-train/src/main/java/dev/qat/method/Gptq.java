@@ -14,6 +14,7 @@ import dev.qat.train.Stage;
 import dev.qat.train.Watch;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.StringJoiner;
 
 /**
  * GPTQ (arXiv 2210.17323): every linear rounded column by column against the second moments of its inputs, block after block, the
@@ -48,7 +49,9 @@ public record Gptq(int bits, int group, double damp, boolean order, boolean sequ
         try (Packing packing = new Packing(run); Chain chain = Chain.open(run, "gptq", w, batch); Watch.Job job = run.watch().job("gptq", blocks.size())) {
             for (Block b : blocks) {
                 run.student().bring(b, DType.F32);
-                for (List<List<Linear>> step : steps(b)) quantize(run, chain, b, step);
+                StringJoiner errors = new StringJoiner(", ", "block %d: mean squared error of outputs: ".formatted(b.index), "").setEmptyValue("");
+                for (List<List<Linear>> step : steps(b)) quantize(run, chain, b, step, errors);
+                if (errors.length() > 0) run.watch().say(errors.toString()); // none where an earlier process solved it
                 run.student().release(b);
                 if (b.index + 1 < blocks.size()) chain.advance(b);
                 packing.park();
@@ -65,29 +68,35 @@ public record Gptq(int bits, int group, double damp, boolean order, boolean sequ
         return sequence ? inputs.stream().map(List::of).toList() : List.of(inputs);
     }
 
-    private void quantize(Run run, Chain chain, Block b, List<List<Linear>> inputs) {
+    private void quantize(Run run, Chain chain, Block b, List<List<Linear>> inputs, StringJoiner errors) {
         List<Linear> all = inputs.stream().flatMap(List::stream).toList();
         long bytes = all.stream().mapToLong(l -> l.weight.value().bytes()).sum();
         List<Moments> moments = inputs.stream().map(l -> new Moments(run.backend(), l.getFirst())).toList();
         chain.look(b, moments);
-        List<Solved> solved = Solved.of(run.once("gptq", b.index, bytes, () -> Solved.segments(solve(run, b, moments, inputs))));
+        List<Solved> solved = Solved.of(run.once("gptq", b.index, bytes, () -> Solved.segments(solve(run, chain, b, moments, inputs, errors))));
         moments.forEach(Moments::close);
         GroupAffine.use(run, all, bits, group, solved);
     }
 
-    private List<Solved> solve(Run run, Block b, List<Moments> moments, List<List<Linear>> inputs) {
+    private List<Solved> solve(Run run, Chain chain, Block b, List<Moments> moments, List<List<Linear>> inputs, StringJoiner errors) {
         List<Solved> solved = new ArrayList<>();
-        for (int i = 0; i < inputs.size() && !run.planned(); i++) solved.addAll(solve(run, b, moments.get(i), inputs.get(i)));
+        long tokens = chain.batches * chain.x.rows();
+        for (int i = 0; i < inputs.size() && !run.planned(); i++) solved.addAll(solve(run, b, moments.get(i), inputs.get(i), tokens, errors));
         return solved;
     }
 
-    private List<Solved> solve(Run run, Block b, Moments moments, List<Linear> readers) {
+    private List<Solved> solve(Run run, Block b, Moments moments, List<Linear> readers, long tokens, StringJoiner errors) {
         Linear first = readers.getFirst();
         Grid grid = Range.grid(run.rule(), "gptq", first, bits, group);
         var options = new GptqSolver.Options(grid.bits(), grid.group(), damp, order, search);
         Runnable pause = () -> run.pause("gptq", b.index);
         GptqSolver solver = new GptqSolver(first.name, moments.values(), Math.toIntExact(first.inputs()), options, pause);
         Merge weights = new Merge(run.backend().memory());
-        return readers.stream().map(l -> solver.solve(weights.of(l.weight))).toList();
+        List<Solved> solved = new ArrayList<>();
+        for (Linear l : readers) {
+            solved.add(solver.solve(weights.of(l.weight)));
+            errors.add("%s %.2g".formatted(l.name.substring(l.name.lastIndexOf('.') + 1), solver.error() / (tokens * l.outputs())));
+        }
+        return solved;
     }
 }

@@ -11,6 +11,7 @@ import java.util.stream.IntStream;
  * <pre>
  * H = X Xᵀ + damp · mean(diag) · I      H⁻¹ = Uᵀ U, U upper
  * for each column j:  q_j = Q(w_j)   e = (w_j − q_j) / U_jj   w_k −= e · U_jk for k > j
+ * Σ e² = ‖(W − Ŵ) X‖² + damp · mean(diag) · ‖W − Ŵ‖²
  * </pre>
  * Rows of W know nothing of one another and share U: they are taken some at a time, by which U is read once for all of them (the
  * paper's blocks of columns serve the same end; the result is the same).
@@ -29,6 +30,7 @@ final class GptqSolver {
     private final double[] u;   // (I, I), in the order of columns
     private final boolean[] dead;
     private final Runnable pause;
+    private double[] error;   // (O) of the weight in work
 
     /** @param h (I, I), the sum of x xᵀ over tokens  @param pause runs every few seconds at the latest, and may throw */
     GptqSolver(String name, double[] h, int cols, Options o, Runnable pause) {
@@ -63,8 +65,14 @@ final class GptqSolver {
     Solved solve(double[] w) {
         int rows = w.length / cols;
         Solved out = Solved.empty(rows, cols, o.group);
+        error = new double[rows];
         Pieces.parallel(Math.ceilDiv(rows, ROWS), ROWS * (long) cols * cols / 2, pause, p -> rows(w, p * ROWS, Math.min(rows, (p + 1) * ROWS), out));
         return out;
+    }
+
+    /** Σ e² of the weight that was solved last. */
+    double error() {
+        return Arrays.stream(error).sum();
     }
 
     private void rows(double[] w, int from, int to, Solved out) {
@@ -83,6 +91,7 @@ final class GptqSolver {
                 float q = grids[r - from][g].nearest(row[j]);
                 out.values()[r * cols + column] = q;
                 double e = (row[j] - q) / u[j * cols + j];
+                error[r] += e * e;
                 for (int k = j + 1; k < cols; k++) row[k] -= e * u[j * cols + k];
             }
         }

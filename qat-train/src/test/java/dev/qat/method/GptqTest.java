@@ -55,13 +55,15 @@ final class GptqTest {
 
     @Test
     void workedExample() {
-        Solved got = new GptqSolver("w", H.clone(), 3, options(0), () -> {}).solve(W.clone());
+        GptqSolver plain = new GptqSolver("w", H.clone(), 3, options(0), () -> {}), damped = new GptqSolver("w", H.clone(), 3, options(0.01), () -> {});
+        Solved got = plain.solve(W.clone());
         assertArrayEquals(new float[] {0.4166667f, 0.3666667f}, got.step(), 1e-6f);
         assertArrayEquals(new float[] {1, 1}, got.zero());
         assertArrayEquals(new float[] {0.8333333f, -0.4166667f, 0.4166667f, -0.3666667f, 0.3666667f, 0.3666667f}, got.values(), 1e-6f);
         assertEquals(0.2166667, error(got.values(), W, H, 3) / 2, 1e-6);
-        Solved damped = new GptqSolver("w", H.clone(), 3, options(0.01), () -> {}).solve(W.clone());
-        assertArrayEquals(got.values(), damped.values(), "with a little damping the same codes");
+        assertEquals(0.2166667, plain.error() / 2, 1e-6);
+        assertArrayEquals(got.values(), damped.solve(W.clone()).values(), "with a little damping the same codes");
+        assertEquals(0.2216167, damped.error() / 2, 1e-6);
     }
 
     @Test

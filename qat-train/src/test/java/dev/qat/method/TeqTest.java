@@ -37,13 +37,13 @@ final class TeqTest {
     @TempDir
     Path temp;
 
-    /** @param output y  @param slope dL/ds of L = ½‖y − y_fp‖² */
-    private record Worked(float[] output, double[] slope) {}
+    /** @param output y  @param error ‖y − y_fp‖²  @param slope dL/ds of L = half of it */
+    private record Worked(float[] output, double error, double[] slope) {}
 
     @SuppressWarnings("try")
     private static Worked worked(double[] s, boolean quantized, boolean range) {
         try (Backend be = new ReferenceBackend()) {
-            Tensor x = be.memory().tensor("x", 2, 2), w = be.memory().tensor("w", 2, 2), target = be.memory().tensor("target", 2, 2), y = be.memory().tensor("y", 2, 2);
+            Tensor x = be.memory().tensor("x", 2, 2), w = be.memory().tensor("w", 2, 2), target = be.memory().tensor("target", 2, 2), y = be.memory().tensor("y", 2, 2), mse = be.memory().tensor("mse", 1);
             be.memory().set(x, 1f, 2f, -1f, 3f);
             be.memory().set(w, 0.9f, 0.2f, -0.4f, 0.3f);
             be.memory().set(target, 1.3f, 0.2f, -0.3f, 1.3f);
@@ -54,14 +54,14 @@ final class TeqTest {
                      Tensor scaled = Ops.channelScale(t, w, tau.value(), Channels.each(2, 1));
                      Tensor q = quantized ? Ops.minMaxQuant(t, scaled, new Grid(2, 2), range) : scaled;
                      Tensor out = Ops.linear(t, Ops.channelScale(t, x, tau.value(), Channels.each(2, -1)), q, null, null);
-                     Ops.mse(t, out, target);
+                     Ops.mse(t, mse, out, target);
                      t.backward();
                      t.backend().copy(y, out);
                  })) {
                 step.run();
                 float[] d = be.memory().floats(tau.value().grad);
                 // dL/dτ = s · dL/ds, and the mean over 4 elements is half of ½ the sum
-                return new Worked(be.memory().floats(y), new double[] {2 * d[0] / s[0], 2 * d[1] / s[1]});
+                return new Worked(be.memory().floats(y), 4 * be.memory().floats(mse)[0], new double[] {2 * d[0] / s[0], 2 * d[1] / s[1]});
             }
         }
     }
@@ -71,6 +71,8 @@ final class TeqTest {
         Worked one = worked(new double[] {1, 1}, true, false), other = worked(new double[] {0.5, 2}, true, false);
         assertArrayEquals(new float[] {1.5f, 0, 0, 1.1666667f}, one.output, 1e-6f);
         assertArrayEquals(new float[] {1.35f, 0, -0.225f, 1.3333333f}, other.output, 1e-6f);
+        assertEquals(0.1877778, one.error, 1e-6);
+        assertEquals(0.0492361, other.error, 1e-6);
         assertArrayEquals(new double[] {-0.0622222, -0.0090625}, other.slope, 1e-6);
     }
 
