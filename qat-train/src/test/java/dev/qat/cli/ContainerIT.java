@@ -90,8 +90,9 @@ final class ContainerIT {
         return create(image, Map.of(), List.of(command));
     }
 
-    private static String train(String name) {
-        return create("qat-test/qat-cpu", "train", dir.recipe(), "name=" + name, "checkpoint.steps=3", "stages.block-ap.epochs=4", "stages.e2e-qp.epochs=30");
+    private static String train(String name, Bind... more) {
+        return create("qat-test/qat-cpu", Map.of(), List.of("train", dir.recipe(), "name=" + name, "checkpoint.steps=3", "stages.block-ap.epochs=4", "stages.e2e-qp.epochs=30",
+                "output=" + (more.length == 0 ? temp.resolve("runs") : more[0].getVolume().getPath())), more);
     }
 
     private static int end(String container) {
@@ -139,6 +140,53 @@ final class ContainerIT {
         assertEquals(Fail.IO, end(container), log(container));
         assertTrue(log(container).lines().anyMatch(l -> l.startsWith("qat: ") && l.contains("/opt/qat/out")), log(container));
         docker.removeContainerCmd(container).exec();
+    }
+
+    /** A disk that fills up in the middle of a job, and one that is read-only when it comes back: it says so, and goes on from its last checkpoint when the disk is mended. */
+    @Test
+    void aDiskThatFailsCostsTheStepsSinceTheLastCheckpoint() throws Exception {
+        String disk = docker.createVolumeCmd().withDriver("local").withDriverOpts(Map.of("type", "tmpfs", "device", "tmpfs", "o", "size=8m,uid=10001")).exec().getName();
+        Bind runs = new Bind(disk, new Volume("/disk"), AccessMode.rw);
+        // the disk lasts as long as someone has it mounted
+        String keeper = docker.createContainerCmd(BASE).withCmd("sleep", "300").withHostConfig(HostConfig.newHostConfig().withNetworkMode("none").withBinds(runs)
+                .withCapAdd(Capability.SYS_ADMIN).withSecurityOpts(List.of("apparmor=unconfined"))).exec().getId();
+        docker.startContainerCmd(keeper).exec();
+        String whole = train("whole", runs), full = train("full", runs), locked = train("locked", runs);
+        docker.startContainerCmd(whole).exec();
+        assertEquals(0, end(whole), log(whole));
+
+        docker.startContainerCmd(full).exec();
+        shell(keeper, "until [ -s /disk/full/metrics.jsonl ]; do sleep 0.02; done; dd if=/dev/zero of=/disk/fill bs=4k; test -e /disk/fill && test ! -e /disk/full/model");
+        assertEquals(Fail.IO, end(full), log(full));
+        assertTrue(log(full).lines().anyMatch(l -> l.startsWith("qat: ") && l.contains("/disk/full") && l.contains("No space left on device")), log(full));
+        shell(keeper, "rm /disk/fill");
+        docker.startContainerCmd(full).exec();
+        assertEquals(0, end(full), log(full));
+
+        docker.startContainerCmd(locked).exec();
+        shell(keeper, "until [ -s /disk/locked/metrics.jsonl ]; do sleep 0.02; done");
+        docker.stopContainerCmd(locked).withTimeout(60).exec();
+        assertEquals(Fail.AGAIN, end(locked), log(locked));
+        shell(keeper, "mount -o remount,ro /disk");
+        docker.startContainerCmd(locked).exec();
+        assertEquals(Fail.IO, end(locked), log(locked));
+        assertTrue(log(locked).lines().anyMatch(l -> l.startsWith("qat: ") && l.contains("/disk/locked") && l.contains("Read-only file system")), log(locked));
+        shell(keeper, "mount -o remount,rw /disk");
+        docker.startContainerCmd(locked).exec();
+        assertEquals(0, end(locked), log(locked));
+
+        for (String job : List.of(full, locked)) assertTrue(log(job).contains("resuming from the checkpoint"), log(job));
+        for (String name : List.of("full", "locked")) shell(keeper, "cmp /disk/whole/model/packed.safetensors /disk/%1$s/model/packed.safetensors && cmp /disk/whole/model/model.safetensors /disk/%1$s/model/model.safetensors".formatted(name));
+        for (String job : List.of(whole, full, locked, keeper)) docker.removeContainerCmd(job).withForce(true).exec();
+        docker.removeVolumeCmd(disk).exec();
+    }
+
+    /** Runs a line in a container, which has to succeed. */
+    private static void shell(String container, String line) throws InterruptedException {
+        String id = docker.execCreateCmd(container).withCmd("sh", "-c", line).exec().getId();
+        assertTrue(docker.execStartCmd(id).exec(new ResultCallback.Adapter<Frame>()).awaitCompletion(2, TimeUnit.MINUTES), line);
+        while (docker.inspectExecCmd(id).exec().isRunning()) Thread.sleep(5); // its output ends before it does
+        assertEquals(0, docker.inspectExecCmd(id).exec().getExitCodeLong(), line);
     }
 
     @Test
