@@ -1,7 +1,7 @@
 package dev.qat.cli;
 
+import dev.qat.train.Row;
 import dev.qat.train.RunStatus;
-import dev.qat.train.Runner;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.concurrent.Callable;
@@ -23,7 +23,7 @@ final class Ls implements Callable<Integer> {
         }
         Table table = new Table(Table.text("run"), Table.text("state"), Table.text("at"), Table.number("perplexity"), Table.number("KL to fp"), Table.text("heard"));
         for (RunStatus r : runs) {
-            Runner.Row last = r.rows().isEmpty() ? null : r.rows().getLast();
+            Row last = r.rows().isEmpty() ? null : r.rows().getLast();
             String at = r.finished() ? "" : Status.place(r);
             table.row(r.name(), r.state(), at.isEmpty() && last != null ? last.name() : at, last == null ? "" : Format.fixed(last.perplexity(), 3),
                     last == null ? "" : Format.fixed(last.kl(), 4), r.pulse() == null ? "" : Status.heard(r));

@@ -3,8 +3,8 @@ package dev.qat.cli;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import dev.qat.tensor.Fail;
+import dev.qat.train.Row;
 import dev.qat.train.RunStatus;
-import dev.qat.train.Runner;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -111,8 +111,8 @@ final class Plot {
     }
 
     /** Held-out perplexity, and of ternary weights the share of the dead that stayed so, at the step after which they were found. */
-    private void judged(List<Runner.Row> rows, Map<String, Deque<End>> ends) {
-        for (Runner.Row row : rows) {
+    private void judged(List<Row> rows, Map<String, Deque<End>> ends) {
+        for (Row row : rows) {
             End end = ends.getOrDefault(row.name(), new ArrayDeque<>()).poll();
             if (end == null) continue; // a stage without steps
             point(judged, "held-out perplexity", end.line, end.step, row.perplexity());

@@ -6,8 +6,8 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.qat.data.AtomicFile;
 import dev.qat.tensor.Fail;
 import dev.qat.train.Pulse;
+import dev.qat.train.Row;
 import dev.qat.train.RunStatus;
-import dev.qat.train.Runner;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
@@ -72,7 +72,7 @@ final class Status implements Callable<Integer> {
         if (!r.finished()) System.out.println("  checkpoint  " + (r.checkpoint().isEmpty() ? "none: run again it starts over" : r.checkpoint() + ", " + Format.bytes(r.checkpointBytes())));
         if (r.rows().isEmpty()) return;
         Table table = new Table(Table.text("stage"), Table.number("perplexity"), Table.number("KL to fp"), Table.number("bits/weight"));
-        for (Runner.Row row : r.rows()) table.row(row.name(), Format.fixed(row.perplexity(), 3), Format.fixed(row.kl(), 4), Format.fixed(row.bitsPerWeight(), 2));
+        for (Row row : r.rows()) table.row(row.name(), Format.fixed(row.perplexity(), 3), Format.fixed(row.kl(), 4), Format.fixed(row.bitsPerWeight(), 2));
         table.print(System.out);
     }
 

@@ -5,6 +5,7 @@ import dev.qat.method.Methods;
 import dev.qat.ops.Backend;
 import dev.qat.train.Backends;
 import dev.qat.train.Recipe;
+import dev.qat.train.Row;
 import dev.qat.train.Runner;
 import dev.qat.train.Stage;
 import java.nio.file.Path;
@@ -56,7 +57,7 @@ final class Train implements Callable<Integer> {
     private static void print(Runner.Result result) {
         Table table = new Table(Table.text("stage"), Table.number("perplexity"), Table.number("KL to fp"), Table.number("top-1"),
                 Table.number("bits/weight"), Table.number("seconds"));
-        for (Runner.Row row : result.rows()) {
+        for (Row row : result.rows()) {
             table.row(row.name(), String.format(Locale.ROOT, "%.3f", row.perplexity()), String.format(Locale.ROOT, "%.4f", row.kl()),
                     String.format(Locale.ROOT, "%.1f%%", 100 * row.top1()), String.format(Locale.ROOT, "%.2f", row.bitsPerWeight()),
                     String.format(Locale.ROOT, "%.1f", row.seconds()));

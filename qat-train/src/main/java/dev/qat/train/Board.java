@@ -8,6 +8,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.function.Consumer;
 import java.util.stream.Stream;
 
 /**
@@ -20,11 +21,14 @@ final class Board implements Onlooker {
     private static final long SHOWN = 5_000_000_000L; // nanoseconds between two flushes
 
     private final Path folder;
+    private final Consumer<Path> make;
     private final Map<String, EventFile> files = new HashMap<>();
     private long shown = System.nanoTime();
 
-    Board(Path run) {
+    /** Removes the event files of an earlier process.  @param make makes a folder in the run's directory where there is none yet */
+    Board(Path run, Consumer<Path> make) {
         folder = run.resolve("tensorboard");
+        this.make = make;
         try {
             clear();
         } catch (IOException e) {
@@ -41,8 +45,8 @@ final class Board implements Onlooker {
 
     private EventFile of(String stage) {
         return files.computeIfAbsent(stage, name -> {
-            RunFiles.make(folder);
-            RunFiles.make(folder.resolve(name));
+            make.accept(folder);
+            make.accept(folder.resolve(name));
             return new EventFile(folder.resolve(name));
         });
     }
@@ -61,7 +65,7 @@ final class Board implements Onlooker {
     }
 
     @Override
-    public void judged(Runner.Row row) {
+    public void judged(Row row) {
         EventFile f = of(row.name());
         f.scalar("eval/ppl", 0, row.perplexity());
         f.scalar("eval/kl", 0, row.kl());

@@ -55,7 +55,7 @@ final class Checkpoints {
      * @param seconds     of work so far  @param stageSeconds of them in the stage at work
      */
     record Manifest(int version, Map<String, String> fingerprint, Map<String, String> environment, List<Unit> finished, Place place,
-                    List<Runner.Row> rows, long metrics, double seconds, double stageSeconds, String written) {
+                    List<Row> rows, long metrics, double seconds, double stageSeconds, String written) {
         List<Stored> files() {
             List<Stored> all = new ArrayList<>(finished.stream().map(Unit::file).toList());
             if (place != null) {

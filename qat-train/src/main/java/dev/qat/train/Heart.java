@@ -16,8 +16,8 @@ final class Heart implements AutoCloseable {
         pulse.write(run);
     }
 
-    void beat(Trainer.Name name, long step, long steps, double loss, double rate, double secondsPerStep, double seconds) {
-        beat(pulse.at(name, step, steps, loss, rate, secondsPerStep, seconds));
+    void beat(String stage, int block, long step, long steps, double loss, double rate, double secondsPerStep, double seconds) {
+        beat(pulse.at(stage, block, step, steps, loss, rate, secondsPerStep, seconds));
     }
 
     /** Still at work, on what has no steps of its own. */

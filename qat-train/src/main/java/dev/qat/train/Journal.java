@@ -115,7 +115,7 @@ final class Journal {
 
     /** So many batches have passed. */
     void passed(Pass p, int batches) {
-        heart.beat(p.name(), batches, p.batches(), Double.NaN, Double.NaN, Double.NaN, ledger.seconds());
+        heart.beat(p.name().stage(), p.name().block(), batches, p.batches(), Double.NaN, Double.NaN, Double.NaN, ledger.seconds());
         if (batches == p.batches()) carried = p;
     }
 
@@ -187,7 +187,7 @@ final class Journal {
 
     /** A step is taken: says so to whoever watches from outside. */
     void stepped(Trainer.Name name, long step, long steps, double loss, double rate, double secondsPerStep) {
-        heart.beat(name, step, steps, loss, rate, secondsPerStep, ledger.seconds());
+        heart.beat(name.stage(), name.block(), step, steps, loss, rate, secondsPerStep, ledger.seconds());
     }
 
     /** Whether there is something to do {@link #between} two steps: then the numbers of every step before have to be seen first. */

@@ -37,7 +37,7 @@ final class Ledger implements AutoCloseable {
     private final Identity identity;
     private final Scribe scribe = new Scribe();
     private final List<Done> done = new ArrayList<>();
-    private final List<Runner.Row> rows = new ArrayList<>();
+    private final List<Row> rows = new ArrayList<>();
     private final long begun;
     private final double before;
     private double stageBefore;
@@ -55,7 +55,7 @@ final class Ledger implements AutoCloseable {
     }
 
     /** Rows judged so far, those of earlier processes included. */
-    List<Runner.Row> rows() {
+    List<Row> rows() {
         return rows;
     }
 
@@ -73,7 +73,7 @@ final class Ledger implements AutoCloseable {
     }
 
     /** A stage is over: its row stands. */
-    void judged(Runner.Row row) {
+    void judged(Row row) {
         rows.add(row);
         stageBefore = 0;
     }
@@ -116,7 +116,7 @@ final class Ledger implements AutoCloseable {
     /** A manifest of this moment, written once what it names is; its number.  @param place may write files itself */
     Future<Integer> commit(Supplier<Place> place) {
         List<Done> units = List.copyOf(done);
-        List<Runner.Row> judged = List.copyOf(rows);
+        List<Row> judged = List.copyOf(rows);
         long bytes = metrics.position();
         double seconds = seconds(), stage = stageSeconds();
         return scribe.write(() -> {

@@ -46,7 +46,7 @@ public final class Metrics implements AutoCloseable {
     }
 
     /** Where steps are shown as well: first those that earlier processes took, and the rows they judged; so nobody need be shown a step twice. */
-    void show(Onlooker on, List<Runner.Row> rows) {
+    void show(Onlooker on, List<Row> rows) {
         try (Stream<String> lines = Files.lines(file)) {
             lines.forEach(line -> again(on, line));
         } catch (IOException e) {
@@ -71,7 +71,7 @@ public final class Metrics implements AutoCloseable {
     }
 
     /** A stage was judged. */
-    void judged(Runner.Row row) {
+    void judged(Row row) {
         onlookers.forEach(o -> o.judged(row));
     }
 

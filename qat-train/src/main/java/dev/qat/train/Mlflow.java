@@ -17,6 +17,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.function.BooleanSupplier;
 
 /**
  * A run as an MLflow server shows it, over its REST API 2.0: runs/create (or, resumed, runs/update of the run that mlflow.json
@@ -47,7 +48,7 @@ final class Mlflow implements Onlooker {
     private final String server, name;
     private final Path file;
     private final Watch watch;
-    private final Stop stop;
+    private final BooleanSupplier stopped;
     private final Duration pause;
     private final HttpClient client = HttpClient.newBuilder().connectTimeout(TIMEOUT).build();
     private final List<Metric> waiting = new ArrayList<>();
@@ -59,13 +60,18 @@ final class Mlflow implements Onlooker {
     private boolean begun;
     private boolean warned, finished, ending;
 
-    /** @param server such as http://mlflow:5000  @param key of what determines the run's numbers: with another one it is another run  @param pause between two batches */
-    Mlflow(String server, Path run, String name, String key, Watch watch, Stop stop, Duration pause) {
+    /**
+     * Goes on with the run that mlflow.json names, where it is this one, and sends from now on.
+     *
+     * @param server  such as http://mlflow:5000  @param key of what determines the run's numbers: with another one it is another run
+     * @param stopped whether the run was asked to end  @param pause between two batches
+     */
+    Mlflow(String server, Path run, String name, String key, Watch watch, BooleanSupplier stopped, Duration pause) {
         this.server = server.replaceAll("/+$", "") + "/api/2.0/mlflow/";
         this.name = name;
         this.file = run.resolve("mlflow.json");
         this.watch = watch;
-        this.stop = stop;
+        this.stopped = stopped;
         this.pause = pause;
         known = known(key);
         sender = Thread.ofPlatform().daemon().name("mlflow").start(this::send);
@@ -93,7 +99,7 @@ final class Mlflow implements Onlooker {
     }
 
     @Override
-    public synchronized void judged(Runner.Row row) {
+    public synchronized void judged(Row row) {
         add(true, "eval/ppl", row.perplexity(), judged);
         add(true, "eval/kl", row.kl(), judged);
         add(true, "eval/top1", row.top1(), judged);
@@ -128,7 +134,7 @@ final class Mlflow implements Onlooker {
             try {
                 if (!begun) begin();
                 while (batch()) { }
-                if (last) post("runs/update", JSON.createObjectNode().put("run_id", known.run).put("status", finished ? "FINISHED" : stop.asked() ? "KILLED" : "FAILED").put("end_time", System.currentTimeMillis()));
+                if (last) post("runs/update", JSON.createObjectNode().put("run_id", known.run).put("status", finished ? "FINISHED" : stopped.getAsBoolean() ? "KILLED" : "FAILED").put("end_time", System.currentTimeMillis()));
             } catch (IOException | Fail e) {
                 if (!warned) watch.say("observe.mlflow: %s does not take this run's numbers (%s); the run goes on, and they are tried again".formatted(server, reason(e)));
                 warned = true;

@@ -9,7 +9,7 @@ interface Onlooker extends AutoCloseable {
 
     void step(String stage, int block, long step, double loss, double norm, double rate, Map<String, Double> more);
 
-    void judged(Runner.Row row);
+    void judged(Row row);
 
     @Override
     void close();

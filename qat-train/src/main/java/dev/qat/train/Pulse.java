@@ -41,8 +41,8 @@ public record Pulse(String state, String why, long process, String host, String 
         }
     }
 
-    Pulse at(Trainer.Name name, long step, long steps, double loss, double rate, double secondsPerStep, double seconds) {
-        return new Pulse(RUNNING, "", process, host, name.stage(), name.block(), step, steps, loss, rate, secondsPerStep, seconds, started, now());
+    Pulse at(String stage, int block, long step, long steps, double loss, double rate, double secondsPerStep, double seconds) {
+        return new Pulse(RUNNING, "", process, host, stage, block, step, steps, loss, rate, secondsPerStep, seconds, started, now());
     }
 
     /** The same a little later. */

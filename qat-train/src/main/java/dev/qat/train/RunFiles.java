@@ -131,9 +131,9 @@ public final class RunFiles implements AutoCloseable {
                 if (checkpoints.peek().isEmpty()) watch.say("%s holds the finished result of another run, which this one will replace (%s)".formatted(dir, String.join("; ", other)));
                 return Optional.empty();
             }
-            List<Runner.Row> rows = new ArrayList<>();
+            List<Row> rows = new ArrayList<>();
             for (JsonNode s : r.path("stages")) {
-                rows.add(new Runner.Row(s.path("name").asText(), s.path("perplexity").asDouble(), s.path("kl").asDouble(), s.path("top1").asDouble(),
+                rows.add(new Row(s.path("name").asText(), s.path("perplexity").asDouble(), s.path("kl").asDouble(), s.path("top1").asDouble(),
                         s.path("bits_per_weight").asDouble(), s.path("seconds").asDouble(),
                         s.has("notes") ? JSON.convertValue(s.get("notes"), new TypeReference<Map<String, Double>>() {}) : Map.of()));
             }
@@ -201,7 +201,7 @@ public final class RunFiles implements AutoCloseable {
         out.set("fingerprint", JSON.<JsonNode>valueToTree(fingerprint));
         out.put("seconds", result.seconds());
         ArrayNode stages = out.putArray("stages");
-        for (Runner.Row r : result.rows()) {
+        for (Row r : result.rows()) {
             ObjectNode stage = stages.addObject().put("name", r.name()).put("perplexity", r.perplexity()).put("kl", r.kl()).put("top1", r.top1())
                     .put("bits_per_weight", r.bitsPerWeight()).put("seconds", r.seconds());
             if (!r.notes().isEmpty()) stage.set("notes", JSON.<JsonNode>valueToTree(r.notes()));

@@ -21,7 +21,7 @@ import java.util.stream.Stream;
  * @param state      running, interrupted (its process died: run it again), stopped, failed, finished, or unknown
  * @param checkpoint when and where the newest checkpoint was taken; empty for none
  */
-public record RunStatus(String name, Path directory, String state, Pulse pulse, List<Runner.Row> rows, String checkpoint, long checkpointBytes) {
+public record RunStatus(String name, Path directory, String state, Pulse pulse, List<Row> rows, String checkpoint, long checkpointBytes) {
     public static final String INTERRUPTED = "interrupted";
 
     public static RunStatus of(Path run) {
@@ -32,7 +32,7 @@ public record RunStatus(String name, Path directory, String state, Pulse pulse, 
         Pulse pulse = Pulse.of(run);
         Checkpoints checkpoints = new Checkpoints(RunFiles.folder(run), 1);
         var newest = checkpoints.peek();
-        List<Runner.Row> rows = newest.map(Checkpoints.Manifest::rows).orElse(List.of());
+        List<Row> rows = newest.map(Checkpoints.Manifest::rows).orElse(List.of());
         Path result = run.resolve("result.json");
         if (newest.isEmpty() && Files.isRegularFile(result)) rows = rows(result);
         String state = pulse == null ? Files.isRegularFile(result) ? Pulse.FINISHED : "unknown"
@@ -46,13 +46,13 @@ public record RunStatus(String name, Path directory, String state, Pulse pulse, 
         return m.written() + (p == null ? ", between two loops" : ", step %d of %d of %s%s".formatted(p.step(), p.steps(), p.stage(), p.block() < 0 ? "" : ", block " + p.block()));
     }
 
-    private static List<Runner.Row> rows(Path result) {
-        List<Runner.Row> rows = new ArrayList<>();
+    private static List<Row> rows(Path result) {
+        List<Row> rows = new ArrayList<>();
         try {
             for (JsonNode s : new ObjectMapper().readTree(result.toFile()).path("stages")) {
                 Map<String, Double> notes = new LinkedHashMap<>();
                 s.path("notes").properties().forEach(e -> notes.put(e.getKey(), e.getValue().asDouble()));
-                rows.add(new Runner.Row(s.path("name").asText(), s.path("perplexity").asDouble(), s.path("kl").asDouble(), s.path("top1").asDouble(),
+                rows.add(new Row(s.path("name").asText(), s.path("perplexity").asDouble(), s.path("kl").asDouble(), s.path("top1").asDouble(),
                         s.path("bits_per_weight").asDouble(), s.path("seconds").asDouble(), notes));
             }
         } catch (IOException e) {

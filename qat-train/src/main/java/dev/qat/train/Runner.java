@@ -22,13 +22,6 @@ import java.util.Optional;
 
 /** Runs a recipe from model to result: read, train stage by stage, judge after each, write. */
 public final class Runner {
-    /** One line of the closing table.  @param notes what the stage noted, such as the share of dead weights */
-    public record Row(String name, double perplexity, double kl, double top1, double bitsPerWeight, double seconds, Map<String, Double> notes) {
-        Row(String name, double perplexity, double kl, double top1, double bitsPerWeight, double seconds) {
-            this(name, perplexity, kl, top1, bitsPerWeight, seconds, Map.of());
-        }
-    }
-
     /**
      * @param heldOut what was judged, in words  @param deployment what was written for the recipe's target
      * @param old     whether the run was finished before, and nothing was done now
@@ -100,8 +93,8 @@ public final class Runner {
             if (from != null) files.refuseOther(from, fingerprint);
             try (Metrics metrics = new Metrics(dir.resolve("metrics.jsonl"), from == null ? 0 : from.metrics());
                  Ledger ledger = new Ledger(files.checkpoints(), metrics, new Ledger.Identity(fingerprint, environment()), from, begun);
-                 Board board = recipe.observe().tensorboard() ? new Board(dir) : null;
-                 Mlflow mlflow = recipe.observe().mlflow().isEmpty() ? null : new Mlflow(recipe.observe().mlflow(), dir, recipe.name(), Fingerprint.key(fingerprint), watch, stop, BETWEEN)) {
+                 Board board = recipe.observe().tensorboard() ? new Board(dir, RunFiles::make) : null;
+                 Mlflow mlflow = recipe.observe().mlflow().isEmpty() ? null : new Mlflow(recipe.observe().mlflow(), dir, recipe.name(), Fingerprint.key(fingerprint), watch, stop::asked, BETWEEN)) {
                 if (board != null) metrics.show(board, ledger.rows());
                 if (mlflow != null) metrics.show(mlflow, ledger.rows());
                 Journal journal = new Journal(recipe.checkpoint(), ledger, stop, watched, from, heart);

@@ -11,7 +11,7 @@ import dev.qat.model.Tiny;
 import dev.qat.ops.Backend;
 import dev.qat.train.Part;
 import dev.qat.train.Recipe;
-import dev.qat.train.Runner;
+import dev.qat.train.Row;
 import dev.qat.train.Stage;
 import java.nio.file.Path;
 import java.util.List;
@@ -44,7 +44,7 @@ final class CudaMethodsTest {
     @ParameterizedTest
     @ValueSource(strings = {"teq, gptq", "teq by block", "awq", "smoothquant", "kv-balance", "fptquant", "spinquant", "turned"})
     void theSameTableOnCudaAsOnTheCpu(String name) {
-        List<Runner.Row> cpu, fp32, bf16;
+        List<Row> cpu, fp32, bf16;
         Path model;
         try (Backend be = new CpuBackend(1)) {
             model = Loud.write(temp, be, Tiny.LLAMA_BIASED, 4);

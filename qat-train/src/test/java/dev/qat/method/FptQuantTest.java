@@ -13,7 +13,7 @@ import dev.qat.ops.Backend;
 import dev.qat.ops.Philox;
 import dev.qat.tensor.Fail;
 import dev.qat.train.Part;
-import dev.qat.train.Runner;
+import dev.qat.train.Row;
 import dev.qat.train.Schedule;
 import dev.qat.train.Stage;
 import java.nio.file.Path;
@@ -48,7 +48,7 @@ final class FptQuantTest {
         return Loud.write(temp, be, Tiny.LLAMA_BIASED, 6);
     }
 
-    private List<Runner.Row> run(Backend be, Path model, Stage stage) {
+    private List<Row> run(Backend be, Path model, Stage stage) {
         return Loud.run(temp, be, model, List.of(stage));
     }
 
@@ -114,7 +114,7 @@ final class FptQuantTest {
     void llmQatGoesOnFromIt() {
         try (Backend be = new CpuBackend(1)) {
             Path model = model(be);
-            List<Runner.Row> rows = Loud.run(temp, be, model, List.of(new FptLocal(4, 20, 0.01, true, true, false), stage(30, 2e-2, true),
+            List<Row> rows = Loud.run(temp, be, model, List.of(new FptLocal(4, 20, 0.01, true, true, false), stage(30, 2e-2, true),
                     new FptQuant("4-6-6", 3, 60, 8, 5e-3, 0.05, false, false, false, 0, 1e-3, Part.ALL, true, false), new LlmQat("4-6-6", -1, false, false, false, Trained.ALL, 3, 8, 1e-3, 0, 0, 0.999, 1, Schedule.DEFAULTS, LlmQat.Distance.KL, 0, 0, 1, Part.ALL, true, false, 0)));
             System.out.printf("fpt-local, fptquant: KL %.4f, all weights under the same quantizers: %.4f, llm-qat by the token: %.4f%n", rows.get(2).kl(), rows.get(3).kl(), rows.get(4).kl());
             assertTrue(rows.get(3).kl() < rows.get(2).kl(), rows.toString());

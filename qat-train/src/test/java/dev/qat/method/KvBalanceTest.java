@@ -8,7 +8,7 @@ import dev.qat.model.Tiny;
 import dev.qat.ops.Backend;
 import dev.qat.ops.Philox;
 import dev.qat.train.Part;
-import dev.qat.train.Runner;
+import dev.qat.train.Row;
 import java.nio.file.Path;
 import java.util.List;
 import org.junit.jupiter.api.Test;
@@ -87,7 +87,7 @@ final class KvBalanceTest {
         };
         try (Backend be = new CpuBackend(1)) {
             MinMaxRounding rounding = new MinMaxRounding("32-32-3", -1, false, false);
-            List<Runner.Row> rows = Loud.run(temp, be, Loud.write(temp, be, config, 6), List.of(rounding, new KvBalance(4, 32, 4, Part.ALL), rounding));
+            List<Row> rows = Loud.run(temp, be, Loud.write(temp, be, config, 6), List.of(rounding, new KvBalance(4, 32, 4, Part.ALL), rounding));
             assertEquals(0, rows.get(2).kl(), 1e-5, "the transform changes nothing");
             System.out.printf("keys and values at 3 bits: KL %.5f as they are, %.5f balanced%n", rows.get(1).kl(), rows.get(3).kl());
             assertTrue(rows.get(3).kl() < 0.95 * rows.get(1).kl(), rows.toString());

@@ -10,6 +10,7 @@ import dev.qat.model.Tiny;
 import dev.qat.ops.Backend;
 import dev.qat.tensor.Param;
 import dev.qat.train.Recipe;
+import dev.qat.train.Row;
 import dev.qat.train.Run;
 import dev.qat.train.Runner;
 import dev.qat.train.Stage;
@@ -58,11 +59,11 @@ final class Loud {
     }
 
     /** The table of a run on 64 samples of 24 tokens. */
-    static List<Runner.Row> run(Path dir, Backend be, Path model, List<Stage> stages) {
+    static List<Row> run(Path dir, Backend be, Path model, List<Stage> stages) {
         return run(dir, be, model, stages, new Recipe.Data(List.of(), List.of(), 0, 24, 0, 64, 1, 0, 0), 32);
     }
 
-    static List<Runner.Row> run(Path dir, Backend be, Path model, List<Stage> stages, Recipe.Data data, int judged) {
+    static List<Row> run(Path dir, Backend be, Path model, List<Stage> stages, Recipe.Data data, int judged) {
         Recipe d = Recipe.DEFAULTS;
         Recipe r = new Recipe("run", new Recipe.Source(model, Recipe.Init.LOAD), "cpu", Precision.FP32, false, 1, 3, dir.resolve("runs"),
                 data, new Recipe.Eval(List.of(), 0, data.length(), judged, 8), d.save(),

@@ -16,8 +16,8 @@ import dev.qat.tensor.Param;
 import dev.qat.tensor.Tensor;
 import dev.qat.train.EndToEnd;
 import dev.qat.train.Part;
+import dev.qat.train.Row;
 import dev.qat.train.Run;
-import dev.qat.train.Runner;
 import dev.qat.train.Stage;
 import java.nio.file.Path;
 import java.util.List;
@@ -158,7 +158,7 @@ final class RotationsTest {
             Path model = Loud.write(temp, be, Tiny.LLAMA, 10);
             Stage rounding = new MinMaxRounding("4-3-16", -1, false, false);
             double quarot = Loud.run(temp, be, model, List.of(new Rotate(true, true, true), rounding)).getLast().kl();
-            List<Runner.Row> rows = Loud.run(temp, be, model, List.of(new SpinQuant("4-3-16", true, 80, 8, 0.03, EndToEnd.Loss.DISTILL, Part.ALL, true, false), rounding));
+            List<Row> rows = Loud.run(temp, be, model, List.of(new SpinQuant("4-3-16", true, 80, 8, 0.03, EndToEnd.Loss.DISTILL, Part.ALL, true, false), rounding));
             System.out.printf("rotated at random, then 4-3-16: KL %.4f; trained: %.4f%n", quarot, rows.getLast().kl());
             assertEquals(0, rows.get(1).kl(), 1e-5, "merged, it computes what it did");
             assertTrue(rows.get(1).notes().get("orthogonality") < 1e-6);
@@ -197,7 +197,7 @@ final class RotationsTest {
     void scalesPassTheRotationOfDown() {
         try (Backend be = new CpuBackend(1)) {
             Path model = Loud.write(temp, be, Tiny.LLAMA, 6);
-            List<Runner.Row> rows = Loud.run(temp, be, model, List.of(new FptLocal(4, 20, 0.01, true, true, false), new Teq(3, 12, 20, 8, 1e-2, 0.05, Teq.Loss.DISTILL, false, true, false, Part.ALL, true, false)));
+            List<Row> rows = Loud.run(temp, be, model, List.of(new FptLocal(4, 20, 0.01, true, true, false), new Teq(3, 12, 20, 8, 1e-2, 0.05, Teq.Loss.DISTILL, false, true, false, Part.ALL, true, false)));
             assertEquals(0, rows.getLast().kl(), 1e-5);
         }
     }
@@ -208,9 +208,9 @@ final class RotationsTest {
     void transformsPassTheRotationsOnTheWay(String config) {
         try (Backend be = new CpuBackend(1)) {
             Path model = Loud.write(temp, be, Tiny.named(config), 6);
-            List<Runner.Row> rows = Loud.run(temp, be, model, List.of(new Rotate(true, true, true), new Teq(3, 4, 20, 8, 1e-2, 0.05, Teq.Loss.DISTILL, false, true, true, Part.ALL, true, false),
+            List<Row> rows = Loud.run(temp, be, model, List.of(new Rotate(true, true, true), new Teq(3, 4, 20, 8, 1e-2, 0.05, Teq.Loss.DISTILL, false, true, true, Part.ALL, true, false),
                     new FptLocal(4, 5, 0.01, false, false, false)));
-            for (Runner.Row row : rows) assertEquals(0, row.kl(), 1e-5, row.name());
+            for (Row row : rows) assertEquals(0, row.kl(), 1e-5, row.name());
         }
     }
 
@@ -222,7 +222,7 @@ final class RotationsTest {
         Stage stage = turns ? new Rotate(true, true, true) : new FptLocal(4, 5, 0.01, true, true, true);
         try (Backend be = new CpuBackend(1)) {
             Path model = Loud.write(temp, be, Tiny.LLAMA, 6);
-            List<Runner.Row> rows = Loud.run(temp, be, model, List.of(stage));
+            List<Row> rows = Loud.run(temp, be, model, List.of(stage));
             assertEquals(0, rows.getLast().kl(), 1e-5);
             Path made = temp.resolve("runs/run/model");
             String config = java.nio.file.Files.readString(made.resolve("config.json"));

@@ -20,7 +20,7 @@ import dev.qat.tensor.Param;
 import dev.qat.tensor.Tensor;
 import dev.qat.train.AdamW;
 import dev.qat.train.Part;
-import dev.qat.train.Runner;
+import dev.qat.train.Row;
 import dev.qat.train.Step;
 import java.nio.file.Path;
 import java.util.List;
@@ -194,7 +194,7 @@ final class TeqTest {
         try (Backend be = new CpuBackend(1)) {
             Path model = Loud.write(temp, be, Tiny.LLAMA, 10);
             double plain = Loud.run(temp, be, model, List.of(new Rtn(3, 12))).get(1).kl();
-            List<Runner.Row> teq = Loud.run(temp, be, model, List.of(new Teq(3, 12, 60, 8, 3e-2, 0.05, loss, false, true, false, Part.ALL, true, false), new Rtn(3, 12)));
+            List<Row> teq = Loud.run(temp, be, model, List.of(new Teq(3, 12, 60, 8, 3e-2, 0.05, loss, false, true, false, Part.ALL, true, false), new Rtn(3, 12)));
             assertEquals(0, teq.get(1).kl(), 1e-5, "merged, it computes what it did");
             System.out.printf("teq with %s: KL %.4f of rounding to nearest becomes %.4f%n", loss, plain, teq.get(2).kl());
             assertTrue(teq.get(2).kl() < plain, "KL " + teq.get(2).kl() + ", without it " + plain);

@@ -124,13 +124,13 @@ final class MlflowTest {
         Runner.Result result = run("whole", address(), null);
         assertEquals(List.of("FINISHED"), states);
         for (int block = 0; block < 2; block++) assertEquals(losses("whole", block), metrics.get("block-ap/block/" + block + "/recon_loss"));
-        assertEquals(result.rows().stream().map(Runner.Row::perplexity).toList(), metrics.get("eval/ppl"));
+        assertEquals(result.rows().stream().map(Row::perplexity).toList(), metrics.get("eval/ppl"));
         assertEquals(List.of(), said.stream().filter(s -> s.contains("mlflow")).toList());
     }
 
     private void assertEveryNumberOnce(String name, Runner.Result result) throws IOException {
         for (int block = 0; block < 2; block++) assertEquals(losses(name, block), metrics.get("block-ap/block/" + block + "/recon_loss"));
-        assertEquals(result.rows().stream().map(Runner.Row::perplexity).toList(), metrics.get("eval/ppl"));
+        assertEquals(result.rows().stream().map(Row::perplexity).toList(), metrics.get("eval/ppl"));
         for (String key : List.of("block-ap/block/0/lr", "block-ap/block/1/grad_norm")) assertEquals(LongStream.range(0, 16).boxed().toList(), steps.get(key), key);
         assertEquals(List.of(0L, 1L, 2L), steps.get("eval/ppl"), "fp, rtn, block-ap");
     }
@@ -187,7 +187,7 @@ final class MlflowTest {
         broken = 3;
         Files.createDirectories(temp.resolve("late"));
         List<Double> sent = new ArrayList<>();
-        try (Mlflow m = new Mlflow(address() + "/", temp.resolve("late"), "late", "a key", watch(null), new Stop(), Duration.ofMillis(20))) {
+        try (Mlflow m = new Mlflow(address() + "/", temp.resolve("late"), "late", "a key", watch(null), () -> false, Duration.ofMillis(20))) {
             for (int i = 0; i < 1500; i++) {
                 m.step("e2e-qp", -1, i, i * 0.5, 1, 1e-4, Map.of());
                 sent.add(i * 0.5);

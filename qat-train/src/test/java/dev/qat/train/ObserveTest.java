@@ -205,7 +205,7 @@ final class ObserveTest {
 
     @Test
     void prometheusIsAnswered() throws Exception {
-        Pulse pulse = Pulse.begin().at(new Trainer.Name("block-ap", 3), 12, 100, 0.25, 1e-5, 0.4, 60);
+        Pulse pulse = Pulse.begin().at("block-ap", 3, 12, 100, 0.25, 1e-5, 0.4, 60);
         try (Prometheus p = new Prometheus(0, "a \"run\"", () -> pulse); HttpClient client = HttpClient.newHttpClient()) {
             HttpResponse<String> r = client.send(HttpRequest.newBuilder(URI.create("http://localhost:" + p.port() + "/metrics")).build(), HttpResponse.BodyHandlers.ofString());
             assertEquals(200, r.statusCode());

@@ -54,8 +54,8 @@ final class RunnerTest {
 
     @Test
     void everyPhaseBringsTheModelNearerToFullPrecision() {
-        List<Runner.Row> rows = result.rows();
-        assertEquals(List.of("fp", "rtn", "block-ap", "e2e-qp"), rows.stream().map(Runner.Row::name).toList());
+        List<Row> rows = result.rows();
+        assertEquals(List.of("fp", "rtn", "block-ap", "e2e-qp"), rows.stream().map(Row::name).toList());
         assertEquals(0, rows.get(0).kl(), 1e-6);
         assertTrue(rows.get(1).kl() > 0.05, "2 bits must hurt this model, KL " + rows.get(1).kl());
         assertTrue(rows.get(2).kl() < 0.8 * rows.get(1).kl(), "block-ap: " + rows);

@@ -87,10 +87,10 @@ final class TernaryRunTest {
         }
         stages.removeLast();
         Runner.Result result = run(stages);
-        List<Runner.Row> rows = result.rows();
+        List<Row> rows = result.rows();
         assertEquals(23, rows.size());
         for (int i = 1; i <= 11; i++) {
-            Runner.Row before = rows.get(i), after = rows.get(i + 11);
+            Row before = rows.get(i), after = rows.get(i + 11);
             assertTrue(before.name().endsWith("untrained)") && after.name().endsWith("distilled)"), before + " and " + after);
             assertTrue(after.kl() < 0.8 * before.kl(), before + " became " + after);
             if (after.name().contains("2 bits")) continue;
