@@ -1,7 +1,7 @@
 package dev.qat.cli;
 
-import dev.qat.train.Row;
 import dev.qat.train.RunStatus;
+import dev.qat.watch.Row;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.concurrent.Callable;

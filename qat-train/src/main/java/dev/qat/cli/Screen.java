@@ -1,6 +1,6 @@
 package dev.qat.cli;
 
-import dev.qat.train.Watch;
+import dev.qat.watch.Watch;
 
 /** Hands the run's progress to the terminal. */
 final class Screen implements Watch {

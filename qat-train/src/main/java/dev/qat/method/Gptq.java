@@ -11,7 +11,7 @@ import dev.qat.train.Packing;
 import dev.qat.train.Part;
 import dev.qat.train.Run;
 import dev.qat.train.Stage;
-import dev.qat.train.Watch;
+import dev.qat.watch.Watch;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.StringJoiner;

@@ -9,7 +9,7 @@ import dev.qat.train.Chain;
 import dev.qat.train.Part;
 import dev.qat.train.Run;
 import dev.qat.train.Stage;
-import dev.qat.train.Watch;
+import dev.qat.watch.Watch;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.Arrays;

@@ -5,6 +5,7 @@ import dev.qat.ops.Ops;
 import dev.qat.tensor.DType;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.Tensor;
+import dev.qat.watch.Watch;
 import java.util.List;
 import java.util.Map;
 

@@ -11,6 +11,7 @@ import dev.qat.data.SafetensorsWriter;
 import dev.qat.data.SafetensorsWriter.Slot;
 import dev.qat.data.Sha256;
 import dev.qat.tensor.Fail;
+import dev.qat.watch.Row;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;

@@ -11,6 +11,7 @@ import dev.qat.tensor.DType;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.Tensor;
+import dev.qat.watch.Watch;
 import java.util.List;
 import java.util.function.LongConsumer;
 

@@ -16,6 +16,7 @@ import dev.qat.eval.TextQuality;
 import dev.qat.model.Model;
 import dev.qat.ops.Backend;
 import dev.qat.tensor.Fail;
+import dev.qat.watch.Watch;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;

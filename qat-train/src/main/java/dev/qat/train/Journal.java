@@ -8,6 +8,8 @@ import dev.qat.train.Checkpoints.Piece;
 import dev.qat.train.Checkpoints.Place;
 import dev.qat.train.Checkpoints.Stored;
 import dev.qat.train.Checkpoints.Unit;
+import dev.qat.watch.Heart;
+import dev.qat.watch.Watch;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.LinkedHashMap;

@@ -8,6 +8,8 @@ import dev.qat.train.Checkpoints.Piece;
 import dev.qat.train.Checkpoints.Place;
 import dev.qat.train.Checkpoints.Stored;
 import dev.qat.train.Checkpoints.Unit;
+import dev.qat.watch.Metrics;
+import dev.qat.watch.Row;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
 import java.time.Instant;

@@ -10,6 +10,8 @@ import dev.qat.ops.Ops;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.PackedWeight;
 import dev.qat.tensor.Tensor;
+import dev.qat.watch.Metrics;
+import dev.qat.watch.Watch;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;

@@ -3,6 +3,8 @@ package dev.qat.train;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import dev.qat.tensor.Fail;
+import dev.qat.watch.Pulse;
+import dev.qat.watch.Row;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;

@@ -11,6 +11,7 @@ import dev.qat.ops.Backend;
 import dev.qat.ops.Philox;
 import dev.qat.ops.Sampling;
 import dev.qat.tensor.Fail;
+import dev.qat.watch.Watch;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;

@@ -4,6 +4,7 @@ import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.Notes;
 import dev.qat.tensor.Tensor;
+import dev.qat.watch.Watch;
 import java.nio.file.Path;
 import java.util.Locale;
 import java.util.Optional;

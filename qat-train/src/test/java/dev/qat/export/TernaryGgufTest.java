@@ -17,7 +17,7 @@ import dev.qat.train.Part;
 import dev.qat.train.Recipe;
 import dev.qat.train.Runner;
 import dev.qat.train.Schedule;
-import dev.qat.train.Watch;
+import dev.qat.watch.Watch;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;

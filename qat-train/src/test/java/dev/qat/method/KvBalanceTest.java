@@ -8,7 +8,7 @@ import dev.qat.model.Tiny;
 import dev.qat.ops.Backend;
 import dev.qat.ops.Philox;
 import dev.qat.train.Part;
-import dev.qat.train.Row;
+import dev.qat.watch.Row;
 import java.nio.file.Path;
 import java.util.List;
 import org.junit.jupiter.api.Test;

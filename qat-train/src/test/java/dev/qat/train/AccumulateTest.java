@@ -13,6 +13,7 @@ import dev.qat.method.E2eQp;
 import dev.qat.method.Rtn;
 import dev.qat.ops.Backend;
 import dev.qat.tensor.Fail;
+import dev.qat.watch.Watch;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;

@@ -20,6 +20,7 @@ import dev.qat.method.Rtn;
 import dev.qat.method.Sherry;
 import dev.qat.method.Tequila;
 import dev.qat.ops.Backend;
+import dev.qat.watch.Watch;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;

@@ -12,6 +12,7 @@ import dev.qat.method.BlockAp;
 import dev.qat.method.E2eQat;
 import dev.qat.ops.Backend;
 import dev.qat.tensor.Fail;
+import dev.qat.watch.Watch;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;

@@ -9,6 +9,7 @@ import dev.qat.cuda.Precision;
 import dev.qat.method.Rtn;
 import dev.qat.ops.Backend;
 import dev.qat.tensor.Fail;
+import dev.qat.watch.Watch;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;

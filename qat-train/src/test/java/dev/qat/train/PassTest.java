@@ -13,6 +13,7 @@ import dev.qat.model.Block;
 import dev.qat.ops.Backend;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
+import dev.qat.watch.Witness;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;

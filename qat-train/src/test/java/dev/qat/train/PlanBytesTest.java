@@ -12,6 +12,7 @@ import dev.qat.method.FullPrecision;
 import dev.qat.method.Rtn;
 import dev.qat.ops.Backend;
 import dev.qat.tensor.DType;
+import dev.qat.watch.Watch;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;

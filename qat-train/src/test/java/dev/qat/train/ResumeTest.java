@@ -18,6 +18,8 @@ import dev.qat.method.E2eQp;
 import dev.qat.method.Rtn;
 import dev.qat.ops.Backend;
 import dev.qat.tensor.Fail;
+import dev.qat.watch.Watch;
+import dev.qat.watch.Witness;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;

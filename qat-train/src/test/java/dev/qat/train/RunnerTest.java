@@ -14,6 +14,8 @@ import dev.qat.method.BlockAp;
 import dev.qat.method.E2eQp;
 import dev.qat.method.Rtn;
 import dev.qat.ops.Backend;
+import dev.qat.watch.Row;
+import dev.qat.watch.Watch;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;

@@ -28,6 +28,8 @@ import dev.qat.ops.Ops;
 import dev.qat.ops.Sampling;
 import dev.qat.tensor.DType;
 import dev.qat.tensor.Tensor;
+import dev.qat.watch.Row;
+import dev.qat.watch.Watch;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;

@@ -21,6 +21,8 @@ import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.Param;
 import dev.qat.tensor.Tensor;
+import dev.qat.watch.Watch;
+import dev.qat.watch.Witness;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;

@@ -1,4 +1,4 @@
-package dev.qat.train;
+package dev.qat.watch;
 
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.JsonNode;
@@ -46,7 +46,7 @@ public final class Metrics implements AutoCloseable {
     }
 
     /** Where steps are shown as well: first those that earlier processes took, and the rows they judged; so nobody need be shown a step twice. */
-    void show(Onlooker on, List<Row> rows) {
+    public void show(Onlooker on, List<Row> rows) {
         try (Stream<String> lines = Files.lines(file)) {
             lines.forEach(line -> again(on, line));
         } catch (IOException e) {
@@ -71,7 +71,7 @@ public final class Metrics implements AutoCloseable {
     }
 
     /** A stage was judged. */
-    void judged(Row row) {
+    public void judged(Row row) {
         onlookers.forEach(o -> o.judged(row));
     }
 
@@ -95,7 +95,7 @@ public final class Metrics implements AutoCloseable {
     }
 
     /** Bytes written so far; all of them are with the operating system when this returns. */
-    long position() {
+    public long position() {
         try {
             out.flush();
             return bytes;
@@ -105,7 +105,7 @@ public final class Metrics implements AutoCloseable {
     }
 
     /** Makes what was written durable; may be called from another thread. */
-    void force() {
+    public void force() {
         try {
             channel.force(false);
         } catch (IOException e) {

@@ -1,4 +1,4 @@
-package dev.qat.train;
+package dev.qat.watch;
 
 import dev.qat.tensor.Memory;
 import dev.qat.tensor.PackedWeight;

@@ -1,4 +1,4 @@
-package dev.qat.train;
+package dev.qat.watch;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
@@ -15,6 +15,11 @@ import dev.qat.method.BlockAp;
 import dev.qat.method.Rtn;
 import dev.qat.ops.Backend;
 import dev.qat.tensor.Fail;
+import dev.qat.train.Part;
+import dev.qat.train.Recipe;
+import dev.qat.train.Runner;
+import dev.qat.train.Stop;
+import dev.qat.train.TinyModels;
 import java.io.IOException;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;

@@ -1,4 +1,4 @@
-package dev.qat.train;
+package dev.qat.watch;
 
 import java.util.Map;
 

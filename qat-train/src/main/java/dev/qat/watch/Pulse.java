@@ -1,4 +1,4 @@
-package dev.qat.train;
+package dev.qat.watch;
 
 import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.json.JsonMapper;

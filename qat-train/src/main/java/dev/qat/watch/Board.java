@@ -1,4 +1,4 @@
-package dev.qat.train;
+package dev.qat.watch;
 
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.Memory;
@@ -17,7 +17,7 @@ import java.util.stream.Stream;
  * stand for 0) and the histogram of that share over its groups. A resumed run writes it anew, earlier steps too
  * ({@link Metrics#show}), so that none is there twice.
  */
-final class Board implements Onlooker {
+public final class Board implements Onlooker {
     private static final long SHOWN = 5_000_000_000L; // nanoseconds between two flushes
 
     private final Path folder;
@@ -26,7 +26,7 @@ final class Board implements Onlooker {
     private long shown = System.nanoTime();
 
     /** Removes the event files of an earlier process.  @param make makes a folder in the run's directory where there is none yet */
-    Board(Path run, Consumer<Path> make) {
+    public Board(Path run, Consumer<Path> make) {
         folder = run.resolve("tensorboard");
         this.make = make;
         try {
@@ -75,7 +75,7 @@ final class Board implements Onlooker {
     }
 
     /** What every linear's codes say of it. */
-    void codes(String stage, Iterable<PackedWeight> packed, Memory memory) {
+    public void codes(String stage, Iterable<PackedWeight> packed, Memory memory) {
         EventFile f = of(stage);
         long dead = 0, all = 0;
         for (PackedWeight p : packed) {

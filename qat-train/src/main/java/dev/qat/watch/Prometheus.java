@@ -1,4 +1,4 @@
-package dev.qat.train;
+package dev.qat.watch;
 
 import com.sun.net.httpserver.HttpServer;
 import dev.qat.tensor.Fail;

@@ -1,4 +1,4 @@
-package dev.qat.train;
+package dev.qat.watch;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
@@ -27,7 +27,7 @@ import java.util.function.BooleanSupplier;
  * <p>The numbers of a run always come in the same order. So mlflow.json counts those the server has, and a resumed run passes over as
  * many; what earlier processes could not send is sent now. Only a process that dies between a batch and its count sends that one again.
  */
-final class Mlflow implements Onlooker {
+public final class Mlflow implements Onlooker {
     /** What the server takes at most in one batch, and what is kept for one that is away. */
     private static final int BATCH = 1000, KEPT = 100_000;
     private static final Duration TIMEOUT = Duration.ofSeconds(10);
@@ -66,7 +66,7 @@ final class Mlflow implements Onlooker {
      * @param server  such as http://mlflow:5000  @param key of what determines the run's numbers: with another one it is another run
      * @param stopped whether the run was asked to end  @param pause between two batches
      */
-    Mlflow(String server, Path run, String name, String key, Watch watch, BooleanSupplier stopped, Duration pause) {
+    public Mlflow(String server, Path run, String name, String key, Watch watch, BooleanSupplier stopped, Duration pause) {
         this.server = server.replaceAll("/+$", "") + "/api/2.0/mlflow/";
         this.name = name;
         this.file = run.resolve("mlflow.json");
@@ -116,7 +116,7 @@ final class Mlflow implements Onlooker {
     }
 
     /** All is done and well: what {@link #close} tells the server. */
-    void finished() {
+    public void finished() {
         finished = true;
     }
 

@@ -1,9 +1,9 @@
-package dev.qat.train;
+package dev.qat.watch;
 
 import java.nio.file.Path;
 
 /** Writes the pulse of a run at work, no more often than anybody would look. */
-final class Heart implements AutoCloseable {
+public final class Heart implements AutoCloseable {
     private static final long BETWEEN = 5_000_000_000L; // nanoseconds
 
     private final Path run;
@@ -11,17 +11,19 @@ final class Heart implements AutoCloseable {
     private long last = System.nanoTime();
     private Prometheus endpoint;
 
-    Heart(Path run) {
+    /** Shows at once that the run is at work. */
+    public Heart(Path run) {
         this.run = run;
         pulse.write(run);
     }
 
-    void beat(String stage, int block, long step, long steps, double loss, double rate, double secondsPerStep, double seconds) {
+    /** A step is taken; {@code block} is −1 outside block-wise training, and {@code seconds} are those of work so far. */
+    public void beat(String stage, int block, long step, long steps, double loss, double rate, double secondsPerStep, double seconds) {
         beat(pulse.at(stage, block, step, steps, loss, rate, secondsPerStep, seconds));
     }
 
     /** Still at work, on what has no steps of its own. */
-    void beat() {
+    public void beat() {
         beat(pulse.again());
     }
 
@@ -33,7 +35,7 @@ final class Heart implements AutoCloseable {
     }
 
     /** Whoever watches, and this heart beats at every step of every job, of sampling for example. */
-    Watch watched(Watch by) {
+    public Watch watched(Watch by) {
         return new Watch() {
             @Override
             public Job job(String title, long steps) {
@@ -70,7 +72,7 @@ final class Heart implements AutoCloseable {
     }
 
     /** The last word; where even that cannot be written, the error that ended the run says more. */
-    void end(String state, String why) {
+    public void end(String state, String why) {
         try {
             pulse.ended(state, why).write(run);
         } catch (RuntimeException lost) {
@@ -79,7 +81,7 @@ final class Heart implements AutoCloseable {
     }
 
     /** Answers Prometheus on this port from here on. */
-    void serve(int port, String name) {
+    public void serve(int port, String name) {
         endpoint = new Prometheus(port, name, this::pulse);
     }
 

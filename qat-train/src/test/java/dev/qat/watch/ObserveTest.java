@@ -1,4 +1,4 @@
-package dev.qat.train;
+package dev.qat.watch;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
@@ -15,6 +15,11 @@ import dev.qat.tensor.DType;
 import dev.qat.tensor.Fail;
 import dev.qat.tensor.PackedWeight;
 import dev.qat.tensor.Tensor;
+import dev.qat.train.Part;
+import dev.qat.train.Recipe;
+import dev.qat.train.Runner;
+import dev.qat.train.Stop;
+import dev.qat.train.TinyModels;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;

@@ -1,4 +1,4 @@
-package dev.qat.train;
+package dev.qat.watch;
 
 /** Who looks at a run while it works: the terminal's progress bar, a log, or nobody. */
 public interface Watch {
