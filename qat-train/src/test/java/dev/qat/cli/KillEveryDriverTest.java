@@ -85,13 +85,14 @@ final class KillEveryDriverTest {
         long begun = System.nanoTime();
         Life whole = c.begin(c + "-whole");
         assertEquals(0, whole.end(), whole.said());
-        int span = (int) ((System.nanoTime() - begun) / 1_000_000);
+        int span = milliseconds(begun);
         Random random = new Random(c.toString().hashCode());
         int wanted = Integer.getInteger("qat.kills", c.backend.equals("cuda") ? 1 : 2), runs = 0, done = 0;
         while (done < wanted) {
             String name = c + "-" + runs++;
             int kills = 0;
             while (true) {
+                begun = System.nanoTime();
                 Life l = c.begin(name);
                 if (kills < MOST_OF_ONE_RUN && done < wanted && l.killedAfter(random.nextInt(span))) {
                     kills++;
@@ -99,11 +100,16 @@ final class KillEveryDriverTest {
                     continue;
                 }
                 assertEquals(0, l.end(), l.said());
+                if (kills == 0) span = Math.min(span, milliseconds(begun)); // the first run compiled kernels
                 break;
             }
             assertSame(whole.run, temp.resolve("runs").resolve(name));
         }
         System.out.printf("KillEveryDriverTest: %s, a run of %d ms: %d kills in %d runs, all the same bytes%n", c, span, done, runs);
+    }
+
+    private static int milliseconds(long since) {
+        return (int) ((System.nanoTime() - since) / 1_000_000);
     }
 
     private static void assertSame(Path a, Path b) throws IOException {
