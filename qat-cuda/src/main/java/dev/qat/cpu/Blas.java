@@ -4,9 +4,12 @@ import dev.qat.tensor.Fail;
 import java.lang.foreign.Arena;
 import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.Linker;
+import java.lang.foreign.MemorySegment;
 import java.lang.foreign.SymbolLookup;
 import java.lang.invoke.MethodHandle;
 
+import static java.lang.foreign.ValueLayout.ADDRESS;
+import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
@@ -17,7 +20,7 @@ import static java.lang.foreign.ValueLayout.JAVA_LONG;
  */
 final class Blas {
     private static final int ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112;
-    private static final MethodHandle SGEMM, SOMATCOPY, SET_THREADS, CORE;
+    private static final MethodHandle SGEMM, DGEMM, SOMATCOPY, SET_THREADS, CORE;
 
     static {
         try {
@@ -27,10 +30,13 @@ final class Blas {
             SGEMM = linker.downcallHandle(lib.findOrThrow("cblas_sgemm"), FunctionDescriptor.ofVoid(
                     JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_FLOAT, JAVA_LONG, JAVA_INT,
                     JAVA_LONG, JAVA_INT, JAVA_FLOAT, JAVA_LONG, JAVA_INT));
+            DGEMM = linker.downcallHandle(lib.findOrThrow("cblas_dgemm"), FunctionDescriptor.ofVoid(
+                    JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_DOUBLE, ADDRESS, JAVA_INT,
+                    ADDRESS, JAVA_INT, JAVA_DOUBLE, ADDRESS, JAVA_INT), Linker.Option.critical(true));
             SOMATCOPY = linker.downcallHandle(lib.findOrThrow("cblas_somatcopy"), FunctionDescriptor.ofVoid(
                     JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_FLOAT, JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT));
             SET_THREADS = linker.downcallHandle(lib.findOrThrow("openblas_set_num_threads"), FunctionDescriptor.ofVoid(JAVA_INT));
-            CORE = linker.downcallHandle(lib.findOrThrow("openblas_get_corename"), FunctionDescriptor.of(java.lang.foreign.ValueLayout.ADDRESS));
+            CORE = linker.downcallHandle(lib.findOrThrow("openblas_get_corename"), FunctionDescriptor.of(ADDRESS));
             SET_THREADS.invokeExact(1);
         } catch (Throwable e) {
             throw Fail.device("OpenBLAS could not be loaded (%s). Expected org.bytedeco:openblas 0.3.31 for this platform on the class path.", e);
@@ -51,7 +57,7 @@ final class Blas {
     /** The processor family OpenBLAS chose its kernels for. */
     static String core() {
         try {
-            var name = (java.lang.foreign.MemorySegment) CORE.invokeExact();
+            var name = (MemorySegment) CORE.invokeExact();
             return name.reinterpret(64).getString(0);
         } catch (Throwable e) {
             throw Fail.internal("openblas_get_corename: %s", e);
@@ -65,6 +71,15 @@ final class Blas {
                     b, (int) ldb, beta, c, (int) ldc);
         } catch (Throwable e) {
             throw Fail.internal("sgemm %d x %d x %d: %s", m, n, k, e);
+        }
+    }
+
+    /** c = op(a) · op(b), as above, of doubles in arrays; no collection of garbage begins before it ends, so it should be a piece of some 0.1 s. */
+    static void gemm(boolean ta, boolean tb, int m, int n, int k, MemorySegment a, int lda, MemorySegment b, int ldb, MemorySegment c, int ldc) {
+        try {
+            DGEMM.invokeExact(ROW_MAJOR, ta ? TRANS : NO_TRANS, tb ? TRANS : NO_TRANS, m, n, k, 1.0, a, lda, b, ldb, 0.0, c, ldc);
+        } catch (Throwable e) {
+            throw Fail.internal("dgemm %d x %d x %d: %s", m, n, k, e);
         }
     }
 

@@ -1,5 +1,7 @@
 package dev.qat.method;
 
+import dev.qat.cpu.Doubles;
+
 /**
  * An orthogonal matrix by free parameters: Q = B · C, C = (I − A/2)⁻¹ (I + A/2), A = tril(X) − tril(X)ᵀ, B a fixed orthogonal start.
  * X = 0 gives B; any optimizer may move X.
@@ -14,7 +16,7 @@ final class Cayley {
 
     /** (I − A/2)⁻¹ */
     private static double[] inverse(double[] x, int n) {
-        return Folds.inverse(plus(x, n, -0.5), n);
+        return Doubles.inverse(plus(x, n, -0.5), n);
     }
 
     /** I + s A */
@@ -34,7 +36,7 @@ final class Cayley {
     static double[] back(double[] g, double[] x, int n) {
         double[] p = inverse(x, n), c = matrix(x, n);
         for (int i = 0; i < n; i++) c[i * n + i] += 1;
-        double[] da = product(product(Folds.transpose(p, n), g, n), Folds.transpose(c, n), n), dx = new double[n * n];
+        double[] da = Doubles.product(Doubles.product(p, true, g, false, n, n, n), false, c, true, n, n, n), dx = new double[n * n];
         for (int i = 0; i < n; i++) for (int j = 0; j < i; j++) dx[i * n + j] = 0.5 * (da[i * n + j] - da[j * n + i]);
         return dx;
     }
@@ -51,9 +53,9 @@ final class Cayley {
      * @param x (n, n), orthogonal up to rounding  @param g its gradient
      */
     static double[] step(double[] x, double[] g, double rate, int n) {
-        double[] near = nearest(x, n), v = Folds.transpose(g, n), t = Folds.transpose(near, n), w = new double[n * n];
-        for (int i = 0; i < v.length; i++) v[i] = -v[i];
-        double[] vx = product(v, near, n), half = product(t, product(near, vx, n), n);
+        double[] near = nearest(x, n), vx = Doubles.product(g, true, near, false, n, n, n), w = new double[n * n];
+        for (int i = 0; i < vx.length; i++) vx[i] = -vx[i];
+        double[] half = Doubles.product(near, true, product(near, vx, n), false, n, n, n);
         double most = 0;
         for (int j = 0; j < n; j++) {
             double sum = 0;
@@ -65,27 +67,25 @@ final class Cayley {
         }
         double alpha = Math.min(1 / (most + 1e-8), rate);
         for (int i = 0; i < w.length; i++) w[i] *= alpha;
-        return product(near, Folds.transpose(matrix(w, n), n), n);
+        return Doubles.product(near, false, matrix(w, n), true, n, n, n);
     }
 
     /** The orthogonal matrix next to one that was rounded, by one step of Newton and Schulz. */
     static double[] nearest(double[] x, int n) {
-        double[] square = product(Folds.transpose(x, n), x, n);
+        double[] square = Doubles.product(x, true, x, false, n, n, n);
         for (int i = 0; i < square.length; i++) square[i] = (i % (n + 1) == 0 ? 1.5 : 0) - 0.5 * square[i];
         return product(x, square, n);
     }
 
     /** The largest |XᵀX − I|. */
     static double error(double[] x, int n) {
-        double[] square = product(Folds.transpose(x, n), x, n);
+        double[] square = Doubles.product(x, true, x, false, n, n, n);
         double most = 0;
         for (int i = 0; i < square.length; i++) most = Math.max(most, Math.abs(square[i] - (i % (n + 1) == 0 ? 1 : 0)));
         return most;
     }
 
     private static double[] product(double[] a, double[] b, int n) {
-        double[] out = a.clone();
-        Folds.right(out, b, n);
-        return out;
+        return Doubles.product(a, false, b, false, n, n, n);
     }
 }

@@ -1,5 +1,6 @@
 package dev.qat.method;
 
+import dev.qat.cpu.Doubles;
 import dev.qat.model.Block;
 import dev.qat.model.Linear;
 import dev.qat.model.Model;
@@ -29,6 +30,9 @@ import org.apache.commons.math3.linear.SingularMatrixException;
  * T_u, the scale between up and down, is a {@link ScalePair}.
  */
 final class Folds {
+    /** Rows that are turned together. */
+    private static final int SOME = 8192;
+
     private Folds() {}
 
     /** γ of every norm into the linears that read it. The head must not be the embedding. */
@@ -66,27 +70,17 @@ final class Folds {
 
     /** Every row of n elements times q (n, n), in place. */
     static void right(double[] w, double[] q, int n) {
-        IntStream.range(0, w.length / n).parallel().forEach(r -> {
-            double[] row = new double[n];
-            for (int i = 0; i < n; i++) {
-                double v = w[r * n + i];
-                for (int j = 0; j < n; j++) row[j] += v * q[i * n + j];
-            }
-            System.arraycopy(row, 0, w, r * n, n);
-        });
+        int rows = w.length / n;
+        for (int from = 0; from < rows; from += SOME) { // an embedding is large enough without copies of it
+            int some = Math.min(SOME, rows - from);
+            double[] turned = Doubles.product(Arrays.copyOfRange(w, from * n, (from + some) * n), false, q, false, some, n, n);
+            System.arraycopy(turned, 0, w, from * n, turned.length);
+        }
     }
 
     /** qᵀ w in place, w of n rows. */
     static void left(double[] w, double[] q, int n) {
-        int cols = w.length / n;
-        double[] out = new double[w.length];
-        IntStream.range(0, n).parallel().forEach(r -> {
-            for (int i = 0; i < n; i++) {
-                double v = q[i * n + r];
-                for (int j = 0; j < cols; j++) out[r * cols + j] += v * w[i * cols + j];
-            }
-        });
-        System.arraycopy(out, 0, w, 0, w.length);
+        System.arraycopy(Doubles.product(q, true, w, false, n, n, w.length / n), 0, w, 0, w.length);
     }
 
     /** T_k on keys, its inverse transpose on queries.   phi, s (K, D/2), s &gt; 0 */
