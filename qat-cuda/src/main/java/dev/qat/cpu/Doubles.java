@@ -66,7 +66,8 @@ public final class Doubles {
         return out;
     }
 
-    private static double[] block(double[] m, int n, int row, int col, int rows, int cols) {
+    /** A copy of the (rows, cols) of a matrix of n columns that begin at (row, col). */
+    public static double[] block(double[] m, int n, int row, int col, int rows, int cols) {
         double[] out = new double[rows * cols];
         for (int i = 0; i < rows; i++) System.arraycopy(m, (row + i) * n + col, out, i * cols, cols);
         return out;
