@@ -74,7 +74,7 @@ final class Blas {
         }
     }
 
-    /** c = op(a) · op(b), as above, of doubles in arrays; no collection of garbage begins before it ends, so it should be a piece of some 0.1 s. */
+    /** c = op(a) · op(b), as above, of doubles in arrays; no collection of garbage begins before it ends, so it should be a piece of some tenths of a second. */
     static void gemm(boolean ta, boolean tb, int m, int n, int k, MemorySegment a, int lda, MemorySegment b, int ldb, MemorySegment c, int ldc) {
         try {
             DGEMM.invokeExact(ROW_MAJOR, ta ? TRANS : NO_TRANS, tb ? TRANS : NO_TRANS, m, n, k, 1.0, a, lda, b, ldb, 0.0, c, ldc);

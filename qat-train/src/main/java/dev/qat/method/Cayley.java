@@ -11,7 +11,7 @@ final class Cayley {
 
     /** C of the parameters.   x (n, n), its strictly lower triangle */
     static double[] matrix(double[] x, int n) {
-        return product(inverse(x, n), plus(x, n, 0.5), n);
+        return product(inverse(x, n), false, plus(x, n, 0.5), false, n);
     }
 
     /** (I − A/2)⁻¹ */
@@ -36,7 +36,7 @@ final class Cayley {
     static double[] back(double[] g, double[] x, int n) {
         double[] p = inverse(x, n), c = matrix(x, n);
         for (int i = 0; i < n; i++) c[i * n + i] += 1;
-        double[] da = Doubles.product(Doubles.product(p, true, g, false, n, n, n), false, c, true, n, n, n), dx = new double[n * n];
+        double[] da = product(product(p, true, g, false, n), false, c, true, n), dx = new double[n * n];
         for (int i = 0; i < n; i++) for (int j = 0; j < i; j++) dx[i * n + j] = 0.5 * (da[i * n + j] - da[j * n + i]);
         return dx;
     }
@@ -53,9 +53,9 @@ final class Cayley {
      * @param x (n, n), orthogonal up to rounding  @param g its gradient
      */
     static double[] step(double[] x, double[] g, double rate, int n) {
-        double[] near = nearest(x, n), vx = Doubles.product(g, true, near, false, n, n, n), w = new double[n * n];
+        double[] near = nearest(x, n), vx = product(g, true, near, false, n), w = new double[n * n];
         for (int i = 0; i < vx.length; i++) vx[i] = -vx[i];
-        double[] half = Doubles.product(near, true, product(near, vx, n), false, n, n, n);
+        double[] half = product(near, true, product(near, false, vx, false, n), false, n);
         double most = 0;
         for (int j = 0; j < n; j++) {
             double sum = 0;
@@ -67,25 +67,25 @@ final class Cayley {
         }
         double alpha = Math.min(1 / (most + 1e-8), rate);
         for (int i = 0; i < w.length; i++) w[i] *= alpha;
-        return Doubles.product(near, false, matrix(w, n), true, n, n, n);
+        return product(near, false, matrix(w, n), true, n);
     }
 
     /** The orthogonal matrix next to one that was rounded, by one step of Newton and Schulz. */
     static double[] nearest(double[] x, int n) {
-        double[] square = Doubles.product(x, true, x, false, n, n, n);
+        double[] square = product(x, true, x, false, n);
         for (int i = 0; i < square.length; i++) square[i] = (i % (n + 1) == 0 ? 1.5 : 0) - 0.5 * square[i];
-        return product(x, square, n);
+        return product(x, false, square, false, n);
     }
 
     /** The largest |XᵀX − I|. */
     static double error(double[] x, int n) {
-        double[] square = Doubles.product(x, true, x, false, n, n, n);
+        double[] square = product(x, true, x, false, n);
         double most = 0;
         for (int i = 0; i < square.length; i++) most = Math.max(most, Math.abs(square[i] - (i % (n + 1) == 0 ? 1 : 0)));
         return most;
     }
 
-    private static double[] product(double[] a, double[] b, int n) {
-        return Doubles.product(a, false, b, false, n, n, n);
+    private static double[] product(double[] a, boolean ta, double[] b, boolean tb, int n) {
+        return Doubles.product(a, ta, b, tb, n, n, n);
     }
 }

@@ -121,16 +121,14 @@ final class Folds {
         across(to, b, c, c.online().across()); // back, where heads are turned on their way
         int D = c.D(), C = c.C(), group = c.H() / c.K();
         double[] v = to.of(b.v.weight), bias = b.v.bias == null ? null : to.of(b.v.bias), o = to.of(b.o.weight);
-        for (int h = 0; h < c.K(); h++) {
-            head(v, m[h], h, D, c.K());
-            if (bias != null) head(bias, m[h], h, D, c.K());
-        }
-        for (int h = 0; h < c.H(); h++) {
-            double[] inverse = transpose(inverse(m[h / group], D), D);
-            for (int r = 0; r < C; r++) {
-                double[] row = Arrays.copyOfRange(o, (r * c.H() + h) * D, (r * c.H() + h + 1) * D);
-                right(row, inverse, D);
-                System.arraycopy(row, 0, o, (r * c.H() + h) * D, D);
+        for (int k = 0; k < c.K(); k++) {
+            head(v, m[k], k, D, c.K());
+            if (bias != null) head(bias, m[k], k, D, c.K());
+            double[] inverse = transpose(inverse(m[k], D), D);
+            for (int h = k * group; h < (k + 1) * group; h++) {
+                double[] columns = Doubles.block(o, c.H() * D, 0, h * D, C, D);
+                right(columns, inverse, D);
+                for (int r = 0; r < C; r++) System.arraycopy(columns, r * D, o, (r * c.H() + h) * D, D);
             }
         }
         across(to, b, c, c.online().across());

@@ -80,22 +80,18 @@ public record Gptq(int bits, int group, double damp, boolean order, boolean sequ
 
     private List<Solved> solve(Run run, Chain chain, Block b, List<Moments> moments, List<List<Linear>> inputs, StringJoiner errors) {
         List<Solved> solved = new ArrayList<>();
-        long tokens = chain.batches * chain.x.rows();
-        for (int i = 0; i < inputs.size() && !run.planned(); i++) solved.addAll(solve(run, b, moments.get(i), inputs.get(i), tokens, errors));
-        return solved;
-    }
-
-    private List<Solved> solve(Run run, Block b, Moments moments, List<Linear> readers, long tokens, StringJoiner errors) {
-        Linear first = readers.getFirst();
-        Grid grid = Range.grid(run.rule(), "gptq", first, bits, group);
-        var options = new GptqSolver.Options(grid.bits(), grid.group(), damp, order, search);
         Runnable pause = () -> run.pause("gptq", b.index);
-        GptqSolver solver = new GptqSolver(first.name, moments.values(), Math.toIntExact(first.inputs()), options, pause);
-        Merge weights = new Merge(run.backend().memory());
-        List<Solved> solved = new ArrayList<>();
-        for (Linear l : readers) {
-            solved.add(solver.solve(weights.of(l.weight)));
-            errors.add("%s %.2g".formatted(l.name.substring(l.name.lastIndexOf('.') + 1), solver.error() / (tokens * l.outputs())));
+        long tokens = chain.batches * chain.x.rows();
+        for (int i = 0; i < inputs.size() && !run.planned(); i++) {
+            Linear first = inputs.get(i).getFirst();
+            Grid grid = Range.grid(run.rule(), "gptq", first, bits, group);
+            var options = new GptqSolver.Options(grid.bits(), grid.group(), damp, order, search);
+            GptqSolver solver = new GptqSolver(first.name, moments.get(i).values(), Math.toIntExact(first.inputs()), options, pause);
+            Merge weights = new Merge(run.backend().memory());
+            for (Linear l : inputs.get(i)) {
+                solved.add(solver.solve(weights.of(l.weight)));
+                errors.add("%s %.2g".formatted(l.name.substring(l.name.lastIndexOf('.') + 1), solver.error() / (tokens * l.outputs())));
+            }
         }
         return solved;
     }

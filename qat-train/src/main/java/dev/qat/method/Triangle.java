@@ -17,20 +17,24 @@ final class Triangle {
      * A = [a b; bᵀ c]   v = U(c)   r = b vᵀ   u = U(a − r rᵀ)   U(A) = [u, −u r v; 0, v]
      * </pre>
      *
-     * @param a (n, n); its lower triangle is not read  @param pause runs between products, and may throw
+     * @param a (n, n); its lower triangle is not read  @param pause runs before every product, and may throw
      */
     static double[] inverseFactor(double[] a, int n, Runnable pause) {
-        pause.run();
         if (n <= SMALL) return small(a.clone(), n);
         int p = n / 2, q = n - p;
         double[] v = inverseFactor(Doubles.block(a, n, p, p, q, q), q, pause);
         if (v == null) return null;
+        pause.run();
         double[] r = Doubles.product(Doubles.block(a, n, 0, p, p, q), false, v, true, p, q, q);
+        pause.run();
         double[] rest = Doubles.block(a, n, 0, 0, p, p), square = Doubles.product(r, false, r, true, p, q, p);
         for (int i = 0; i < rest.length; i++) rest[i] -= square[i];
         double[] u = inverseFactor(rest, p, pause);
         if (u == null) return null;
-        double[] urv = Doubles.product(u, false, Doubles.product(r, false, v, false, p, q, q), false, p, p, q), out = new double[n * n];
+        pause.run();
+        double[] rv = Doubles.product(r, false, v, false, p, q, q);
+        pause.run();
+        double[] urv = Doubles.product(u, false, rv, false, p, p, q), out = new double[n * n];
         for (int i = 0; i < p; i++) {
             System.arraycopy(u, i * p, out, i * n, p);
             for (int j = 0; j < q; j++) out[i * n + p + j] = -urv[i * q + j];
