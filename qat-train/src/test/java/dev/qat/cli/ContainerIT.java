@@ -3,7 +3,6 @@ package dev.qat.cli;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
-import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import com.github.dockerjava.api.DockerClient;
 import com.github.dockerjava.api.async.ResultCallback;
@@ -32,6 +31,7 @@ import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.opentest4j.TestAbortedException;
 import org.testcontainers.DockerClientFactory;
 
 /**
@@ -51,9 +51,9 @@ final class ContainerIT {
 
     @BeforeAll
     static void prepare() throws Exception {
-        assumeTrue(DockerClientFactory.instance().isDockerAvailable(), "SKIPPED: no Docker engine answers, so the images are not tested");
+        need(DockerClientFactory.instance().isDockerAvailable(), "no Docker engine answers (the error above), so the images are not tested; scripts/container-bases --engine starts one");
         docker = DockerClientFactory.lazyClient();
-        for (String image : List.of(JDK, BASE)) assumeTrue(has(image), "SKIPPED: no image " + image + ", so the images are not tested; scripts/container-bases makes it");
+        for (String image : List.of(JDK, BASE)) need(has(image), "no image " + image + ", so the images are not tested; scripts/container-bases makes it");
         for (String file : List.of("Dockerfile", "Dockerfile.cpu")) {
             docker.buildImageCmd().withBaseDirectory(ROOT.toFile()).withDockerfile(ROOT.resolve("docker").resolve(file).toFile()).withNetworkMode("none")
                     .withBuildArg("JDK_IMAGE", JDK).withBuildArg("BASE_IMAGE", BASE).withTags(Set.of(tag(file))).start().awaitImageId(5, TimeUnit.MINUTES);
@@ -63,6 +63,13 @@ final class ContainerIT {
         // whoever runs the tests is not the user in the container
         Files.setPosixFilePermissions(temp, PosixFilePermissions.fromString("rwxr-xr-x"));
         Files.setPosixFilePermissions(temp.resolve("runs"), PosixFilePermissions.fromString("rwxrwxrwx"));
+    }
+
+    /** Else all is skipped, which Maven counts as no test at all: so it is said here. */
+    private static void need(boolean there, String without) {
+        if (there) return;
+        System.err.println("\n*** SKIPPED: " + without + " ***\n");
+        throw new TestAbortedException(without);
     }
 
     private static String tag(String dockerfile) {
