@@ -48,12 +48,19 @@ final class Natives {
             // JavaCPP does not bind the two functions that say what was built and which kernels were chosen
             Path file = bindings.resolveSibling("libopenblas_nolapack.so.0");
             SymbolLookup library = SymbolLookup.libraryLookup(file, Arena.global());
-            return Finding.ok("openblas", "kernels for %s; %s",
-                    text(library, "openblas_get_corename"), text(library, "openblas_get_config"));
+            String core = text(library, "openblas_get_corename"), config = text(library, "openblas_get_config");
+            if (!forced()) return Finding.ok("openblas", "kernels for %s; %s", core, config);
+            return Finding.warning("openblas", "kernels for %s, since the environment says OPENBLAS_CORETYPE=%s; those for this processor may be twice"
+                    + " as fast: unset it to compare. %s", core, System.getenv("OPENBLAS_CORETYPE"), config);
         } catch (Throwable e) {
             return Finding.missing("openblas", "org.bytedeco:openblas 0.3.31 does not load (%s); JavaCPP unpacks it into"
                     + " ~/.javacpp, or where org.bytedeco.javacpp.cachedir says: is that folder writable?", reason(e));
         }
+    }
+
+    /** Whether the environment, not the processor, chooses OpenBLAS's kernels. */
+    static boolean forced() {
+        return !System.getenv().getOrDefault("OPENBLAS_CORETYPE", "").isEmpty();
     }
 
     /** What a function {@code const char *name(void)} returns. */

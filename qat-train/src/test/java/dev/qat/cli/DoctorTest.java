@@ -55,9 +55,9 @@ class DoctorTest {
         List<JsonNode> checks = StreamSupport.stream(report.get("checks").spliterator(), false).toList();
         assertEquals(NAMES, checks.stream().map(c -> c.get("name").asText()).toList());
         for (JsonNode check : checks) {
-            if (List.of("jdk", "vectors", "openblas", "tokenizer").contains(check.get("name").asText())) {
-                assertEquals("ok", check.get("state").asText(), check.toString());
-            }
+            String name = check.get("name").asText();
+            if (!List.of("jdk", "vectors", "openblas", "tokenizer").contains(name)) continue;
+            assertEquals(name.equals("openblas") && Natives.forced() ? "warning" : "ok", check.get("state").asText(), check.toString());
         }
     }
 
