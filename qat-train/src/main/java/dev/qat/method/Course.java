@@ -16,7 +16,7 @@ import java.util.List;
  *
  * @param epochs    over the windows; 0 only quantizes
  * @param rate      peak learning rate of the weights  @param scaleRate of what the quantizer brings; 0 for the same
- * @param schedule  cosine, linear, constant or wsd, with its warm-up and floor
+ * @param schedule  cosine, linear, constant, wsd or whole-cosine, with its warm-up and floor
  * @param loss      cross-entropy on the text, or distill: KL to the full-precision model  @param hard cross-entropy added to a distillation
  * @param windows   all, the user's text, or the model's own samples
  * @param trained   all parameters, or the linears' weights alone

@@ -33,6 +33,15 @@ final class ScheduleTest {
     }
 
     @Test
+    void wholeCosineFallsWhileTheWarmUpRises() {
+        Schedule s = new Schedule(Schedule.Shape.WHOLE_COSINE, 0.25, 0);
+        assertEquals(1 / 25.0, s.at(0, 100), 1e-12);
+        assertEquals(0.6 * (1 + Math.cos(Math.PI * 0.14)) / 2, s.at(14, 100), 1e-12);
+        assertEquals(0.5, s.at(50, 100), 1e-12);
+        assertEquals((1 + Math.cos(Math.PI * 0.75)) / 2, s.at(75, 100), 1e-12);
+    }
+
+    @Test
     void refusesSharesOutsideTheirRange() {
         assertEquals(Fail.USAGE, assertThrows(Fail.class, () -> new Schedule(Schedule.Shape.COSINE, 1, 0)).code());
         assertEquals(Fail.USAGE, assertThrows(Fail.class, () -> new Schedule(Schedule.Shape.COSINE, 0, 2)).code());
