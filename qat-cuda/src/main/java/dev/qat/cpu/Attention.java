@@ -105,13 +105,7 @@ final class Attention {
     private static float softmaxRow(long s, int n, int cols) {
         float max = maxOf(s, n);
         FloatVector sum = zero();
-        int i = 0;
-        for (; i + L <= n; i += L) {
-            FloatVector e = Lanes.exp(load(s + 4L * i).sub(max));
-            sum = sum.add(e);
-            store(s + 4L * i, e);
-        }
-        if (i < n) {
+        for (int i = 0; i < n; i += L) {
             VectorMask<Float> k = tail(n - i);
             FloatVector e = zero().blend(Lanes.exp(load(s + 4L * i, k).sub(max)), k);
             sum = sum.add(e);
@@ -184,13 +178,7 @@ final class Attention {
 
     /** p = exp(s − lse) and ds = p · (dp − delta) · scale over the first n columns; zero beyond. */
     private static void scoreRowBack(long p, long dp, float lse, float delta, float scale, int n, int cols) {
-        int i = 0;
-        for (; i + L <= n; i += L) {
-            FloatVector e = Lanes.exp(load(p + 4L * i).sub(lse));
-            store(p + 4L * i, e);
-            store(dp + 4L * i, load(dp + 4L * i).sub(delta).mul(e).mul(scale));
-        }
-        if (i < n) {
+        for (int i = 0; i < n; i += L) {
             VectorMask<Float> k = tail(n - i);
             FloatVector e = Lanes.exp(load(p + 4L * i, k).sub(lse));
             store(p + 4L * i, e, k);

@@ -22,7 +22,10 @@ final class Lanes {
     private static final ByteOrder ORDER = ByteOrder.nativeOrder();
     /** 1.5 · 2^23: adding and subtracting it rounds |x| < 2^22 to the nearest whole number, half to even, as Math.rint. */
     private static final float MAGIC = 0x1.8p23f;
-    private static final float LOG2E = 1.44269504f, LN2_HI = 0.693359375f, LN2_LO = -2.12194440e-4f;
+    /** Of exp, ln 2 in two parts and negated. Constants, since C2 inlines only so much in one method, broadcasts included, and boxes vectors beyond that. */
+    private static final FloatVector LEAST = of(-87.33f), MOST = of(88.37f), LOG2E = of(1.44269504f), MINUS_LN2_HI = of(-0.693359375f), MINUS_LN2_LO = of(2.12194440e-4f), ROUND = of(MAGIC), ONE = of(1f),
+            P0 = of(1.9875691500e-4f), P1 = of(1.3981999507e-3f), P2 = of(8.3334519073e-3f), P3 = of(4.1665795894e-2f), P4 = of(1.6666665459e-1f), P5 = of(5.0000001201e-1f);
+    private static final IntVector BIAS = ROUND.reinterpretAsInts().sub(127);
     private static final VectorShuffle<Float>[] FOLDS = folds();
 
     private Lanes() {}
@@ -106,20 +109,19 @@ final class Lanes {
 
     /** e^v to 2 ulp: v = n ln 2 + r, e^r by a polynomial (Cephes), 2^n put into the exponent. */
     static FloatVector exp(FloatVector v) {
-        v = clamp(v, -87.33f, 88.37f);
-        FloatVector shifted = v.fma(of(LOG2E), of(MAGIC));
-        FloatVector n = shifted.sub(MAGIC);
-        FloatVector r = n.fma(of(-LN2_HI), v);
-        r = n.fma(of(-LN2_LO), r);
-        FloatVector p = r.fma(of(1.9875691500e-4f), of(1.3981999507e-3f));
-        p = p.fma(r, of(8.3334519073e-3f)).fma(r, of(4.1665795894e-2f)).fma(r, of(1.6666665459e-1f)).fma(r, of(5.0000001201e-1f));
-        p = p.fma(r.mul(r), r).add(1f);
-        IntVector power = shifted.reinterpretAsInts().sub(Float.floatToRawIntBits(MAGIC) - 127).lanewise(VectorOperators.LSHL, 23);
+        v = v.blend(LEAST, v.compare(VectorOperators.LT, LEAST));
+        v = v.blend(MOST, v.compare(VectorOperators.GT, MOST));
+        FloatVector shifted = v.fma(LOG2E, ROUND);
+        FloatVector n = shifted.sub(ROUND);
+        FloatVector r = n.fma(MINUS_LN2_LO, n.fma(MINUS_LN2_HI, v));
+        FloatVector p = r.fma(P0, P1).fma(r, P2).fma(r, P3).fma(r, P4).fma(r, P5);
+        p = p.fma(r.mul(r), r).add(ONE);
+        IntVector power = shifted.reinterpretAsInts().sub(BIAS).lanewise(VectorOperators.LSHL, 23);
         return p.mul(power.reinterpretAsFloats());
     }
 
     /** 1 / (1 + e^−v) */
     static FloatVector sigmoid(FloatVector v) {
-        return of(1f).div(exp(v.neg()).add(1f));
+        return ONE.div(exp(v.neg()).add(ONE));
     }
 }

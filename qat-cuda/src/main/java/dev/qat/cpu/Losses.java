@@ -101,13 +101,22 @@ final class Losses {
 
     /** The divergence of one row; s becomes weight · its gradient, t is spent as scratch. */
     private static float diverge(long s, long t, int target, long v, Divergence d, float weight) {
-        float tau = d.temperature();
+        float tau = d.temperature(), inv = 1 / tau;
         float hardLse = d.hard() > 0 ? logSumExp(s, v) : 0, hardLogit = get(s + 4L * target);
         float ls = scaledLse(s, v, tau), lt = scaledLse(t, v, tau);
-        double[] sums = rowSums(s, t, v, 1 / tau, ls, lt, d.jensenShannon());
-        double forward = sums[0], reverse = sums[1], jensen = 0.5 * (sums[2] + sums[3]);
-        double soft = d.jensenShannon() ? jensen : d.reverse() * reverse + (1 - d.reverse()) * forward;
-        gradientRow(s, t, v, d, ls, lt, hardLse, (float) (d.jensenShannon() ? sums[3] : reverse), weight);
+        double soft;
+        if (d.jensenShannon()) {
+            double[] sums = mixedSums(s, t, v, inv, ls, lt);
+            soft = 0.5 * (sums[0] + sums[1]);
+            gradientRow(s, t, v, d, ls, lt, hardLse, (float) sums[1], weight);
+        } else if (d.reverse() > 0) {
+            double reverse = kl(s, t, v, inv, ls, lt, false);
+            soft = d.reverse() * reverse + (1 - d.reverse()) * kl(t, s, v, inv, lt, ls, false);
+            gradientRow(s, t, v, d, ls, lt, hardLse, (float) reverse, weight);
+        } else {
+            soft = kl(t, s, v, inv, lt, ls, true);
+            forwardRow(s, t, v, d, ls, hardLse, weight);
+        }
         if (d.hard() > 0) put(s + 4L * target, get(s + 4L * target) - weight * d.hard());
         return (float) (tau * tau * soft + (d.hard() > 0 ? d.hard() * (hardLse - hardLogit) : 0));
     }
@@ -123,27 +132,45 @@ final class Losses {
         return (float) (max + Math.log(Lanes.sum(sum)));
     }
 
-    /** KL(T‖S), KL(S‖T), KL(T‖M), KL(S‖M); the last two only where asked for. */
-    private static double[] rowSums(long s, long t, long v, float inv, float ls, float lt, boolean mixed) {
-        FloatVector f = zero(), r = zero();
+    /** KL(P‖Q) of two rows of logits with their log Σ exp; p becomes P where {@code keep}. */
+    private static double kl(long p, long q, long v, float inv, float lp, float lq, boolean keep) {
+        FloatVector sum = zero();
+        for (long i = 0; i < v; i += L) {
+            VectorMask<Float> k = tail(v - i);
+            FloatVector a = load(p + 4 * i, k).mul(inv).sub(lp), e = zero().blend(Lanes.exp(a), k);
+            sum = e.fma(a.sub(load(q + 4 * i, k).mul(inv).sub(lq)), sum);
+            if (keep) store(p + 4 * i, e, k);
+        }
+        return Lanes.sum(sum);
+    }
+
+    /** KL(T‖M), KL(S‖M) to the mean M of both. */
+    private static double[] mixedSums(long s, long t, long v, float inv, float ls, float lt) {
         double tm = 0, sm = 0;
         for (long i = 0; i < v; i += L) {
             VectorMask<Float> k = tail(v - i);
-            FloatVector a = load(s + 4 * i, k).mul(inv).sub(ls), b = load(t + 4 * i, k).mul(inv).sub(lt), gap = b.sub(a);
-            FloatVector ps = zero().blend(Lanes.exp(a), k), pt = zero().blend(Lanes.exp(b), k);
-            f = pt.fma(gap, f);
-            r = ps.fma(gap.neg(), r);
-            if (!mixed) continue;
+            FloatVector a = load(s + 4 * i, k).mul(inv).sub(ls), b = load(t + 4 * i, k).mul(inv).sub(lt), ps = Lanes.exp(a), pt = Lanes.exp(b);
             for (int j = 0; j < L && i + j < v; j++) {
                 double p = ps.lane(j), q = pt.lane(j), m = Math.log(0.5 * (p + q));
                 tm += q == 0 ? 0 : q * (b.lane(j) - m);
                 sm += p == 0 ? 0 : p * (a.lane(j) - m);
             }
         }
-        return new double[] {Lanes.sum(f), Lanes.sum(r), tm, sm};
+        return new double[] {tm, sm};
     }
 
-    /** s = weight · (τ · dsoft/dlogit + hard · softmax(s)); the target's own −hard is put in by the caller. */
+    /** Of KL(T‖S): s = weight · (τ · (S − T) + hard · softmax(s)), where t holds T. */
+    private static void forwardRow(long s, long t, long v, Divergence d, float ls, float hardLse, float weight) {
+        float tau = d.temperature(), inv = 1 / tau;
+        for (long i = 0; i < v; i += L) {
+            VectorMask<Float> k = tail(v - i);
+            FloatVector x = load(s + 4 * i, k), g = Lanes.exp(x.mul(inv).sub(ls)).sub(load(t + 4 * i, k)).mul(tau);
+            if (d.hard() > 0) g = g.add(Lanes.exp(x.sub(hardLse)).mul(d.hard()));
+            store(s + 4 * i, g.mul(weight), k);
+        }
+    }
+
+    /** Of the others: s = weight · (τ · dsoft/dlogit + hard · softmax(s)); the target's own −hard is put in by the caller. */
     private static void gradientRow(long s, long t, long v, Divergence d, float ls, float lt, float hardLse, float mean, float weight) {
         float tau = d.temperature(), inv = 1 / tau;
         for (long i = 0; i < v; i += L) {
@@ -151,7 +178,6 @@ final class Losses {
             FloatVector x = load(s + 4 * i, k), a = x.mul(inv).sub(ls), b = load(t + 4 * i, k).mul(inv).sub(lt);
             FloatVector ps = Lanes.exp(a), pt = Lanes.exp(b), g;
             if (d.jensenShannon()) g = ps.mul(a.sub(log(ps.add(pt).mul(0.5f))).sub(mean)).mul(0.5f);
-            else if (d.reverse() == 0) g = ps.sub(pt);
             else g = ps.mul(a.sub(b).sub(mean)).mul(d.reverse()).add(ps.sub(pt).mul(1 - d.reverse()));
             g = g.mul(tau);
             if (d.hard() > 0) g = g.add(Lanes.exp(x.sub(hardLse)).mul(d.hard()));
@@ -179,7 +205,7 @@ final class Losses {
                     int target = getInt(targets.address + 4 * (first + r));
                     float ls = logSumExp(sr, v), lt = logSumExp(tr, v);
                     put(out, target < 0 ? 0 : ls - get(sr + 4L * target));
-                    put(out + 4, (float) rowSums(sr, tr, v, 1, ls, lt, false)[0]);
+                    put(out + 4, (float) kl(tr, sr, v, 1, lt, ls, false));
                     put(out + 8, argmax(sr, v) == argmax(tr, v) ? 1 : 0);
                 }
             });

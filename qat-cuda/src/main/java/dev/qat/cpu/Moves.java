@@ -7,8 +7,10 @@ import java.lang.foreign.MemorySegment;
 import jdk.incubator.vector.FloatVector;
 
 import static dev.qat.cpu.Lanes.L;
+import static dev.qat.cpu.Lanes.get;
 import static dev.qat.cpu.Lanes.load;
 import static dev.qat.cpu.Lanes.of;
+import static dev.qat.cpu.Lanes.put;
 import static dev.qat.cpu.Lanes.store;
 import static dev.qat.cpu.Lanes.tail;
 import static dev.qat.cpu.Lanes.zero;
@@ -48,17 +50,13 @@ final class Moves {
             FloatVector v = load(x + 4 * i).mul(vs);
             store(y + 4 * i, add ? v.add(load(y + 4 * i)) : v);
         }
-        if (i < n) {
-            var m = tail(n - i);
-            FloatVector v = load(x + 4 * i, m).mul(vs);
-            store(y + 4 * i, add ? v.add(load(y + 4 * i, m)) : v, m);
-        }
+        for (; i < n; i++) put(y + 4 * i, add ? get(x + 4 * i) * s + get(y + 4 * i) : get(x + 4 * i) * s);
     }
 
     static void fillRow(long y, float v, long n) {
         long i = 0;
         for (; i + L <= n; i += L) store(y + 4 * i, of(v));
-        if (i < n) store(y + 4 * i, of(v), tail(n - i));
+        for (; i < n; i++) put(y + 4 * i, v);
     }
 
     /** y[from..to) (+)= Σ over rows of x[row][from..to), rows in order. */

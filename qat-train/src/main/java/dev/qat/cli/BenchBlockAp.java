@@ -12,7 +12,8 @@ import picocli.CommandLine.Parameters;
 
 @Command(name = "block-ap", mixinStandardHelpOptions = true, description = {
     "The Block-AP step of one random block: seven group-affine linears with trainable weights, steps and zero points; MSE; AdamW.",
-    "gemm_floor_ms is 3 times the forward products' operations at the measured speed of a 2048^3 product on the same threads."})
+    "gemm_floor_ms is 3 times the forward products' operations at the measured speed of a 2048^3 product on the same threads;",
+    "heap_mb is what a step allocates as Java objects: next to nothing, unless the compiler boxes vectors."})
 final class BenchBlockAp implements Callable<Integer> {
     @Parameters(arity = "8", paramLabel = "N", hideParamSyntax = true, description = "DIM FFN HEADS SEQ BATCH BITS GROUP STEPS, such as 512 1376 8 512 2 2 64 12")
     private int[] shape;
@@ -28,7 +29,7 @@ final class BenchBlockAp implements Callable<Integer> {
             ObjectMapper json = new ObjectMapper();
             ObjectNode line = json.createObjectNode();
             line.put("ms_per_step", Bench.round(r.msPerStep())).put("gemm_floor_ms", Bench.round(r.gemmFloorMs())).put("roofline_ms", Bench.round(r.rooflineMs())).put("gflop", Bench.round(r.gflop()));
-            line.put("peak_gflops", Bench.round(r.peakGflops())).put("ratio", Bench.round(r.ratio()));
+            line.put("peak_gflops", Bench.round(r.peakGflops())).put("ratio", Bench.round(r.ratio())).put("heap_mb", Bench.round(r.heapMb()));
             line.set("ms_per_op", json.valueToTree(r.msPerOp()));
             System.out.println(line);
         }

@@ -1,5 +1,6 @@
 package dev.qat.train;
 
+import com.sun.management.ThreadMXBean;
 import dev.qat.model.Linear;
 import dev.qat.model.Model;
 import dev.qat.model.ModelConfig;
@@ -12,6 +13,7 @@ import dev.qat.ops.Ops;
 import dev.qat.ops.Tape;
 import dev.qat.tensor.Param;
 import dev.qat.tensor.Tensor;
+import java.lang.management.ManagementFactory;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -21,14 +23,16 @@ import java.util.Map;
 public final class BlockBench {
     /**
      * @param gemmFloorMs 3 × the forward products' operations over the measured peak
+     * @param heapMb      Java objects that a step allocates: tensors lie elsewhere, so more than a fraction is vectors the compiler boxed
      * @param rooflineMs  of every op the longer of its operations over that peak and its bytes over the measured speed of a copy
      */
-    public record Result(double msPerStep, double gemmFloorMs, double rooflineMs, double gflop, double peakGflops, double ratio, Map<String, Double> msPerOp) {}
+    public record Result(double msPerStep, double gemmFloorMs, double rooflineMs, double gflop, double peakGflops, double ratio, double heapMb, Map<String, Double> msPerOp) {}
 
     public record Shape(int dim, int ffn, int heads, int seq, int batch, int bits, int group, int steps) {}
 
     /** Steps before the first that counts, and at least so many seconds of them: the JVM compiles while it runs; the last few in pairs. */
     private static final int WARMUP = 20, WARMUP_SECONDS = 8, PAIRS = 2;
+    private static final ThreadMXBean THREADS = (ThreadMXBean) ManagementFactory.getThreadMXBean();
 
     private BlockBench() {}
 
@@ -55,11 +59,11 @@ public final class BlockBench {
             adam.update(t.backend());
         };
         try (Step step = new Step(backend, "step", true, body); Peak peak = new Peak(backend)) {
-            double[] ms = new double[s.steps], product = new double[s.steps];
-            time(step, adam, backend, peak, ms, product);
+            double[] ms = new double[s.steps], product = new double[s.steps], heap = new double[s.steps];
+            time(step, adam, backend, peak, ms, product, heap);
             double products = Peak.of(product), bandwidth = bandwidth(backend, model.linears().getLast().weight.value());
             double roofline = step.cost().ops().values().stream().mapToDouble(op -> Math.max(op.flop() / products, op.bytes() / bandwidth)).sum();
-            return result(ms, products, 1e3 * roofline, forwardFlop(step.cost()), perOp(meter, body, adam));
+            return result(ms, products, 1e3 * roofline, forwardFlop(step.cost()), median(heap), perOp(meter, body, adam));
         }
     }
 
@@ -83,16 +87,17 @@ public final class BlockBench {
     }
 
     /** A step, a product, a step, ..: both sides of the ratio see the same clock. */
-    private static void time(Step step, AdamW adam, Backend backend, Peak peak, double[] ms, double[] product) {
+    private static void time(Step step, AdamW adam, Backend backend, Peak peak, double[] ms, double[] product, double[] heap) {
         long begun = System.nanoTime();
         for (int i = -WARMUP; i < ms.length; i++) {
             if (i == -PAIRS && (System.nanoTime() - begun) * 1e-9 < WARMUP_SECONDS) i--;
-            long start = System.nanoTime();
+            long allocated = THREADS.getTotalThreadAllocatedBytes(), start = System.nanoTime();
             adam.prepare(1);
             step.run();
             backend.sync();
             double elapsed = (System.nanoTime() - start) * 1e-6, between = i < -PAIRS ? 0 : peak.seconds();
             if (i < 0) continue;
+            heap[i] = (THREADS.getTotalThreadAllocatedBytes() - allocated) * 0x1p-20;
             ms[i] = elapsed;
             product[i] = between;
         }
@@ -116,10 +121,14 @@ public final class BlockBench {
         return cost.ops().get("linear").flop();
     }
 
-    private static Result result(double[] ms, double peak, double roofline, double forward, Map<String, Double> perOp) {
-        Arrays.sort(ms);
-        double median = ms[ms.length / 2], floor = 3 * forward / peak * 1e3;
-        return new Result(median, floor, roofline, 3 * forward * 1e-9, peak * 1e-9, median / floor, perOp);
+    private static Result result(double[] ms, double peak, double roofline, double forward, double heap, Map<String, Double> perOp) {
+        double median = median(ms), floor = 3 * forward / peak * 1e3;
+        return new Result(median, floor, roofline, 3 * forward * 1e-9, peak * 1e-9, median / floor, heap, perOp);
+    }
+
+    private static double median(double[] a) {
+        Arrays.sort(a);
+        return a[a.length / 2];
     }
 
     /** Milliseconds per op in one step, metered in a run of its own so that the meter costs the timing nothing. */
