@@ -27,6 +27,7 @@ import java.util.List;
  * @param trained    all parameters, embedding and head among them (official), or the linears' weights alone
  * @param scaleRate  more than 0 trains a step and a zero point per row (or group) of the weights at this rate, from the codes of the stage
  *                   before or the row's range, in place of the row's largest |weight|
+ * @param maxNorm    of the gradient of the loss's mean over tokens; the official loss is its sum over the T of a window, for which 1/T is the same
  * @param loss       kl; cakld (BitDistiller, weighs the reverse divergence by β); js (Jensen-Shannon, FPTQuant)
  * @param beta       of cakld; 0 measures the teacher's mean largest probability, as BitDistiller does
  * @param hard       weight of the cross-entropy on the text that is added

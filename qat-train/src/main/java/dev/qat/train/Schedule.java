@@ -8,7 +8,7 @@ import dev.qat.tensor.Fail;
  * <pre>
  * cosine    floor + (1 − floor) · ½ (1 + cos π p)      linear   1 − (1 − floor) · p      constant   1
  * wsd       1 until the last fifth, then linear to floor          p = share of the steps after the warm-up that are done
- * whole-cosine   cosine with p = share of all steps that are done: it falls from the first step, so the peak is never reached
+ * whole-cosine   cosine with p = share of all steps that are done: it falls from the first step, so that after a warm-up the peak is never reached
  * </pre>
  */
 public record Schedule(Shape shape, double warmup, double floor) {
