@@ -39,10 +39,10 @@ final class Losses {
         boolean back = dx.wanted() || dw.wanted();
         chunks(loss, dx, dw, logits, null, x, w, null, null, targets, (s, ignored, target) -> {
             if (target < 0) return silent(s, v);
-            float lse = logSumExp(s, v);
+            float lse = logSumExp(s, v, 1);
             float l = lse - get(s + 4L * target);
             if (back) {
-                expRow(s, s, lse, weight, v);
+                expRow(s, false, s, lse, weight, v);
                 put(s + 4L * target, get(s + 4L * target) - weight);
             }
             return l;
@@ -81,55 +81,48 @@ final class Losses {
         }
     }
 
-    static float logSumExp(long s, long v) {
-        float max = Attention.maxOf(s, v);
-        FloatVector sum = zero();
-        for (long i = 0; i < v; i += L) {
-            VectorMask<Float> k = tail(v - i);
-            sum = sum.add(zero().blend(Lanes.exp(load(s + 4 * i, k).sub(max)), k));
-        }
-        return (float) (max + Math.log(Lanes.sum(sum)));
-    }
-
-    /** y = a · exp(s − lse) */
-    private static void expRow(long y, long s, float lse, float a, long v) {
-        for (long i = 0; i < v; i += L) {
-            VectorMask<Float> k = tail(v - i);
-            store(y + 4 * i, Lanes.exp(load(s + 4 * i, k).sub(lse)).mul(a), k);
-        }
-    }
-
-    /** The divergence of one row; s becomes weight · its gradient, t is spent as scratch. */
-    private static float diverge(long s, long t, int target, long v, Divergence d, float weight) {
-        float tau = d.temperature(), inv = 1 / tau;
-        float hardLse = d.hard() > 0 ? logSumExp(s, v) : 0, hardLogit = get(s + 4L * target);
-        float ls = scaledLse(s, v, tau), lt = scaledLse(t, v, tau);
-        double soft;
-        if (d.jensenShannon()) {
-            double[] sums = mixedSums(s, t, v, inv, ls, lt);
-            soft = 0.5 * (sums[0] + sums[1]);
-            gradientRow(s, t, v, d, ls, lt, hardLse, (float) sums[1], weight);
-        } else if (d.reverse() > 0) {
-            double reverse = kl(s, t, v, inv, ls, lt, false);
-            soft = d.reverse() * reverse + (1 - d.reverse()) * kl(t, s, v, inv, lt, ls, false);
-            gradientRow(s, t, v, d, ls, lt, hardLse, (float) reverse, weight);
-        } else {
-            soft = kl(t, s, v, inv, lt, ls, true);
-            forwardRow(s, t, v, d, ls, hardLse, weight);
-        }
-        if (d.hard() > 0) put(s + 4L * target, get(s + 4L * target) - weight * d.hard());
-        return (float) (tau * tau * soft + (d.hard() > 0 ? d.hard() * (hardLse - hardLogit) : 0));
-    }
-
-    /** log Σ exp of x/τ */
-    private static float scaledLse(long x, long v, float tau) {
-        float inv = 1 / tau, max = Attention.maxOf(x, v) * inv;
+    /** log Σ exp of inv · x */
+    private static float logSumExp(long x, long v, float inv) {
+        float max = Attention.maxOf(x, v) * inv;
         FloatVector sum = zero();
         for (long i = 0; i < v; i += L) {
             VectorMask<Float> k = tail(v - i);
             sum = sum.add(zero().blend(Lanes.exp(load(x + 4 * i, k).mul(inv).sub(max)), k));
         }
         return (float) (max + Math.log(Lanes.sum(sum)));
+    }
+
+    /** y (+)= a · exp(s − lse) */
+    private static void expRow(long y, boolean add, long s, float lse, float a, long v) {
+        for (long i = 0; i < v; i += L) {
+            VectorMask<Float> k = tail(v - i);
+            FloatVector e = Lanes.exp(load(s + 4 * i, k).sub(lse)).mul(a);
+            store(y + 4 * i, add ? e.add(load(y + 4 * i, k)) : e, k);
+        }
+    }
+
+    /** The divergence of one row; s becomes weight · its gradient, t what s was. */
+    private static float diverge(long s, long t, int target, long v, Divergence d, float weight) {
+        float tau = d.temperature(), inv = 1 / tau;
+        float ls = logSumExp(s, v, inv), lt = logSumExp(t, v, inv);
+        float hardLse = tau == 1 ? ls : d.hard() > 0 ? logSumExp(s, v, 1) : 0, hardLogit = get(s + 4L * target);
+        double soft;
+        if (d.jensenShannon()) {
+            double[] sums = mixedSums(s, t, v, inv, ls, lt);
+            soft = 0.5 * (sums[0] + sums[1]);
+            gradientRow(s, t, v, d, ls, lt, (float) sums[1], weight);
+        } else if (d.reverse() > 0) {
+            double reverse = kl(s, t, v, inv, ls, lt, false);
+            soft = d.reverse() * reverse + (1 - d.reverse()) * kl(t, s, v, inv, lt, ls, false);
+            gradientRow(s, t, v, d, ls, lt, (float) reverse, weight);
+        } else {
+            soft = kl(t, s, v, inv, lt, ls, true);
+            forwardRow(s, t, v, inv, ls, tau * weight);
+        }
+        if (d.hard() == 0) return (float) (tau * tau * soft);
+        expRow(s, true, t, hardLse, weight * d.hard(), v);
+        put(s + 4L * target, get(s + 4L * target) - weight * d.hard());
+        return (float) (tau * tau * soft + d.hard() * (hardLse - hardLogit));
     }
 
     /** KL(P‖Q) of two rows of logits with their log Σ exp; p becomes P where {@code keep}. */
@@ -159,29 +152,27 @@ final class Losses {
         return new double[] {tm, sm};
     }
 
-    /** Of KL(T‖S): s = weight · (τ · (S − T) + hard · softmax(s)), where t holds T. */
-    private static void forwardRow(long s, long t, long v, Divergence d, float ls, float hardLse, float weight) {
-        float tau = d.temperature(), inv = 1 / tau;
+    /** Of KL(T‖S): s = slope · (S − T), where t holds T; t becomes s. */
+    private static void forwardRow(long s, long t, long v, float inv, float ls, float slope) {
         for (long i = 0; i < v; i += L) {
             VectorMask<Float> k = tail(v - i);
-            FloatVector x = load(s + 4 * i, k), g = Lanes.exp(x.mul(inv).sub(ls)).sub(load(t + 4 * i, k)).mul(tau);
-            if (d.hard() > 0) g = g.add(Lanes.exp(x.sub(hardLse)).mul(d.hard()));
-            store(s + 4 * i, g.mul(weight), k);
+            FloatVector x = load(s + 4 * i, k), g = Lanes.exp(x.mul(inv).sub(ls)).sub(load(t + 4 * i, k));
+            store(t + 4 * i, x, k);
+            store(s + 4 * i, g.mul(slope), k);
         }
     }
 
-    /** Of the others: s = weight · (τ · dsoft/dlogit + hard · softmax(s)); the target's own −hard is put in by the caller. */
-    private static void gradientRow(long s, long t, long v, Divergence d, float ls, float lt, float hardLse, float mean, float weight) {
-        float tau = d.temperature(), inv = 1 / tau;
+    /** Of the others: s = weight · τ · dsoft/dlogit; t becomes s. */
+    private static void gradientRow(long s, long t, long v, Divergence d, float ls, float lt, float mean, float weight) {
+        float inv = 1 / d.temperature(), slope = d.temperature() * weight;
         for (long i = 0; i < v; i += L) {
             VectorMask<Float> k = tail(v - i);
             FloatVector x = load(s + 4 * i, k), a = x.mul(inv).sub(ls), b = load(t + 4 * i, k).mul(inv).sub(lt);
             FloatVector ps = Lanes.exp(a), pt = Lanes.exp(b), g;
             if (d.jensenShannon()) g = ps.mul(a.sub(log(ps.add(pt).mul(0.5f))).sub(mean)).mul(0.5f);
             else g = ps.mul(a.sub(b).sub(mean)).mul(d.reverse()).add(ps.sub(pt).mul(1 - d.reverse()));
-            g = g.mul(tau);
-            if (d.hard() > 0) g = g.add(Lanes.exp(x.sub(hardLse)).mul(d.hard()));
-            store(s + 4 * i, g.mul(weight), k);
+            store(t + 4 * i, x, k);
+            store(s + 4 * i, g.mul(slope), k);
         }
     }
 
@@ -203,7 +194,7 @@ final class Losses {
                 for (long r = a; r < b; r++) {
                     long sr = s.address + 4 * r * v, tr = t.address + 4 * r * v, out = stats.address + 12 * (first + r);
                     int target = getInt(targets.address + 4 * (first + r));
-                    float ls = logSumExp(sr, v), lt = logSumExp(tr, v);
+                    float ls = logSumExp(sr, v, 1), lt = logSumExp(tr, v, 1);
                     put(out, target < 0 ? 0 : ls - get(sr + 4L * target));
                     put(out + 4, (float) kl(tr, sr, v, 1, lt, ls, false));
                     put(out + 8, argmax(sr, v) == argmax(tr, v) ? 1 : 0);

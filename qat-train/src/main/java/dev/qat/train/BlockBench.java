@@ -95,9 +95,10 @@ public final class BlockBench {
             adam.prepare(1);
             step.run();
             backend.sync();
-            double elapsed = (System.nanoTime() - start) * 1e-6, between = i < -PAIRS ? 0 : peak.seconds();
+            double elapsed = (System.nanoTime() - start) * 1e-6, objects = (THREADS.getTotalThreadAllocatedBytes() - allocated) * 0x1p-20;
+            double between = i < -PAIRS ? 0 : peak.seconds();
             if (i < 0) continue;
-            heap[i] = (THREADS.getTotalThreadAllocatedBytes() - allocated) * 0x1p-20;
+            heap[i] = objects;
             ms[i] = elapsed;
             product[i] = between;
         }

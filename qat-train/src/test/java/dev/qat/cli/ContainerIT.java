@@ -28,10 +28,10 @@ import java.util.Set;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
 import java.util.stream.Stream;
+import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
-import org.opentest4j.TestAbortedException;
 import org.testcontainers.DockerClientFactory;
 
 /**
@@ -69,7 +69,7 @@ final class ContainerIT {
     private static void need(boolean there, String without) {
         if (there) return;
         System.err.println("\n*** SKIPPED: " + without + " ***\n");
-        throw new TestAbortedException(without);
+        Assumptions.abort(without);
     }
 
     private static String tag(String dockerfile) {
